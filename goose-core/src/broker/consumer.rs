@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::{Delivery, SettleError, Settlement};
+use super::{Delivery, Receipt, SettleError, Settlement};
 use crate::{BoxFuture, Result};
 
 /// Takes jobs out of a broker, one claim per job.
@@ -45,9 +45,12 @@ pub trait Consumer: Debug + Send + Sync {
     /// Takes less than a second when the broker is reachable, and is bounded when it is not.
     fn stop(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Whether this session can still be sure of its claims, by the process's own monotonic clock: the last
-    /// renewal is so recent that nobody may have taken the jobs. The engine asks before it starts each job.
-    fn holds_claims(&self) -> bool;
+    /// Whether a claim can still be relied on, by the process's own monotonic clock: the lease it belongs to was
+    /// renewed so recently that nobody may have taken the job. Cheap; the engine asks before it starts each job.
+    ///
+    /// After a process was asleep, this is `false` for everything it had fetched before, also once the
+    /// consumer has taken a new lease.
+    fn holds(&self, receipt: &Receipt) -> bool;
 
     /// How the broker's background loops behind this consumer are doing.
     fn health(&self) -> Vec<LoopHealth>;

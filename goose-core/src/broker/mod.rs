@@ -11,6 +11,7 @@ mod delivery;
 mod options;
 mod settlement;
 mod shared;
+mod shares;
 
 pub mod capability;
 
@@ -19,3 +20,4 @@ pub use contract::{Broker, EnqueueVerdict};
 pub use delivery::{Delivery, Receipt};
 pub use options::{ConsumerOptions, QueueSet, WorkerId, WorkerIdentity};
 pub use settlement::{DeathCause, DeathReason, SettleError, Settlement, Verdict};
+pub use shares::Shares;

@@ -111,19 +111,6 @@ impl QueueSet {
     pub fn names(&self) -> impl Iterator<Item = &QueueName> {
         self.queues.iter().map(|(queue, _)| queue)
     }
-
-    /// How many jobs of a fetch of `total` each queue may get on a first pass, in the order given, before
-    /// leftovers are shared out in order: everything for a strict set, `ceil(total · weight / sum)` otherwise.
-    #[must_use]
-    pub fn quotas(&self, total: usize) -> Vec<usize> {
-        if self.strict {
-            return vec![total; self.queues.len()];
-        }
-        let sum: u128 = self.queues.iter().map(|(_, weight)| u128::from(weight.get())).sum();
-        let wanted = u128::try_from(total).unwrap_or(u128::MAX);
-        let share = |weight: NonZeroU32| wanted.saturating_mul(weight.get().into()).div_ceil(sum.max(1));
-        self.queues.iter().map(|(_, weight)| usize::try_from(share(*weight)).unwrap_or(total)).collect()
-    }
 }
 
 /// Names one start of one worker. Random, never made of host and process number: those come again.
@@ -205,16 +192,5 @@ mod tests {
         assert_eq!(message(QueueSet::weighted([("a", 0)])), "queue a has weight 0, use at least 1");
         let many = (0..101).map(|n| format!("q{n}"));
         assert_eq!(message(QueueSet::strict(many)), "a pool serves more than 100 queues, split it");
-    }
-
-    #[test]
-    fn quotas_give_every_queue_a_part() {
-        let set = QueueSet::weighted([("a", 3), ("b", 1)]).unwrap();
-        assert_eq!(set.quotas(8), [6, 2]);
-        assert_eq!(set.quotas(1), [1, 1]);
-        let lopsided = QueueSet::weighted([("a", u32::MAX), ("b", 1)]).unwrap();
-        assert_eq!(lopsided.quotas(100), [100, 1]);
-        assert_eq!(lopsided.quotas(usize::MAX)[1], usize::MAX.div_ceil(4_294_967_296));
-        assert_eq!(QueueSet::strict(["a", "b"]).unwrap().quotas(8), [8, 8]);
     }
 }
