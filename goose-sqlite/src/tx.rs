@@ -1,0 +1,60 @@
+//! What a piece of work sees while it runs: the transaction, its time, and what is to follow from it.
+
+use std::sync::Arc;
+
+use goose_core::broker::{DeathReason, Delivery};
+use goose_core::{Job, JobId, QueueName, Timestamp};
+use rusqlite::Connection;
+
+use crate::counts::Counts;
+use crate::error::SqlResult;
+use crate::names::Names;
+use crate::session::Session;
+use crate::sql;
+
+/// A write transaction in progress.
+pub(crate) struct Tx<'a> {
+    pub(crate) conn: &'a Connection,
+    /// The broker's time, the same for all that happens in one transaction.
+    pub(crate) now: Timestamp,
+    pub(crate) counts: Counts,
+    pub(crate) names: &'a mut Names,
+    pub(crate) effects: Effects,
+}
+
+/// What happens once a transaction is committed, and not before.
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// Jobs may have become claimable, now or at an earlier time than was known.
+    pub(crate) jobs_moved: bool,
+    /// Claimed jobs for the sessions that asked.
+    pub(crate) deliveries: Vec<(Arc<Session>, Vec<Delivery>)>,
+    /// Sessions that turned out to have lost their lease.
+    pub(crate) lost: Vec<Arc<Session>>,
+    /// News for observers.
+    pub(crate) news: Vec<News>,
+}
+
+/// An event that the broker itself causes.
+pub(crate) enum News {
+    Recovered { id: JobId, queue: QueueName, recoveries: u32 },
+    Died { id: JobId, queue: QueueName, job: Option<Box<Job>>, reason: DeathReason },
+}
+
+impl<'a> Tx<'a> {
+    pub(crate) fn new(conn: &'a Connection, now: Timestamp, names: &'a mut Names) -> Self {
+        Self { conn, now, counts: Counts::default(), names, effects: Effects::default() }
+    }
+
+    /// Ranks for `n` jobs that go to the front together: the first of them gets the returned rank, the next
+    /// ones those that follow it.
+    pub(crate) fn front(&self, n: usize) -> SqlResult<i64> {
+        let n = i64::try_from(n).unwrap_or(i64::MAX);
+        self.conn.prepare_cached(sql::FRONT_TAKE)?.query_row([n], |row| row.get(0))
+    }
+
+    /// The place of a death behind all earlier ones of the same millisecond.
+    pub(crate) fn death_rank(&self) -> SqlResult<i64> {
+        Ok(-self.front(1)?)
+    }
+}
