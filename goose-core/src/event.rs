@@ -114,6 +114,13 @@ impl Observer for () {
     fn observe(&self, _: &Event<'_>) {}
 }
 
+/// A shared observer is an observer, so that whoever made it can keep it.
+impl<O: Observer + ?Sized> Observer for Arc<O> {
+    fn observe(&self, event: &Event<'_>) {
+        (**self).observe(event);
+    }
+}
+
 /// Several observers, one after another.
 impl Observer for Vec<Arc<dyn Observer>> {
     fn observe(&self, event: &Event<'_>) {

@@ -1,6 +1,7 @@
 //! Numbers about jobs: the names, and the trait that a metrics backend implements.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The numbers Goose reports. Names and meanings are those of nilenso/goose.
@@ -83,4 +84,15 @@ pub trait Metrics: Debug + Send + Sync + 'static {
 
     /// Something took this long.
     fn duration(&self, metric: Metric, value: Duration, labels: &Labels<'_>);
+}
+
+/// A shared backend is a backend, so that whoever made it can keep it.
+impl<M: Metrics + ?Sized> Metrics for Arc<M> {
+    fn count(&self, metric: Metric, by: u64, labels: &Labels<'_>) {
+        (**self).count(metric, by, labels);
+    }
+
+    fn duration(&self, metric: Metric, value: Duration, labels: &Labels<'_>) {
+        (**self).duration(metric, value, labels);
+    }
 }

@@ -61,7 +61,7 @@ impl Work for Enqueue {
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> SqlResult<()> {
-        let places: Vec<Place> = self.jobs.iter().map(|job| job.place(tx.now)).collect();
+        let places: Vec<Place> = self.jobs.iter().map(|job| job.place(tx)).collect();
         let front = places.iter().filter(|place| matches!(place, Place::Front)).count();
         let mut front_rank = if front > 0 { tx.front(front)? } else { 0 };
         for (job, place) in self.jobs.iter().zip(places) {
@@ -98,15 +98,15 @@ enum Place {
 }
 
 impl NewJob {
-    fn place(&self, now: Timestamp) -> Place {
+    fn place(&self, tx: &Tx<'_>) -> Place {
         let due = match self.schedule {
             Schedule::At(time) => time,
-            Schedule::In(delay) => now.saturating_add(delay),
+            Schedule::In(delay) => tx.after(delay),
             _ if self.priority == Priority::Front => return Place::Front,
             // `Now`, and whatever a later core may add before this broker learns of it.
             _ => return Place::End,
         };
-        if due <= now { Place::Front } else { Place::Later(due) }
+        if due <= tx.now { Place::Front } else { Place::Later(due) }
     }
 }
 

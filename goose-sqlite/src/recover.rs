@@ -70,7 +70,7 @@ fn recover_one(
         // A job that has killed two workers waits before it meets the next one, so that a poison job cannot
         // take down a fleet in a row, and innocent jobs that were around get away from it.
         let pause = lease.saturating_mul(recoveries - 1).min(Duration::from_secs(300));
-        Target::Scheduled { at: tx.now.saturating_add(pause), kind: kind::RECOVERED }
+        Target::Scheduled { at: tx.after(pause), kind: kind::RECOVERED }
     };
     tx.move_to(row.seq, row.queue, recoveries, target)
 }

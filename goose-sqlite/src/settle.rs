@@ -87,7 +87,7 @@ impl End {
                 let target = if delay.is_zero() {
                     Target::Ready { rank: front(), since: tx.now }
                 } else {
-                    Target::Scheduled { at: tx.now.saturating_add(*delay), kind: *kind }
+                    Target::Scheduled { at: tx.after(*delay), kind: *kind }
                 };
                 tx.replace(seq, ready_queue, envelope, target)?;
                 tx.counts.queue(queue).failed += i64::from(*kind == kind::RETRY);

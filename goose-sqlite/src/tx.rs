@@ -1,6 +1,7 @@
 //! What a piece of work sees while it runs: the transaction, its time, and what is to follow from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use goose_core::broker::{DeathReason, Delivery};
 use goose_core::{Job, JobId, QueueName, Timestamp};
@@ -44,6 +45,13 @@ pub(crate) enum News {
 impl<'a> Tx<'a> {
     pub(crate) fn new(conn: &'a Connection, now: Timestamp, names: &'a mut Names) -> Self {
         Self { conn, now, counts: Counts::default(), names, effects: Effects::default() }
+    }
+
+    /// The first millisecond that is surely not before `delay` from now: the clock's milliseconds are whole ones, and
+    /// this one may be as good as over.
+    pub(crate) fn after(&self, delay: Duration) -> Timestamp {
+        let part_of_now = Duration::from_millis(u64::from(!delay.is_zero()));
+        self.now.saturating_add(delay).saturating_add(part_of_now)
     }
 
     /// Ranks for `n` jobs that go to the front together: the first of them gets the returned rank, the next

@@ -122,7 +122,6 @@ impl Job {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnknownFields {
     /// Field number and encoded value, in the order they were read.
-    #[cfg_attr(not(feature = "codec"), expect(dead_code, reason = "only the codec reads and writes it"))]
     pub(crate) fields: Vec<(u64, Vec<u8>)>,
 }
 

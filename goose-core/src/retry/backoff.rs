@@ -19,7 +19,7 @@ use crate::{Error, ErrorKind, random};
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Backoff {
-    /// `n⁴ + 20 + random(0..20) · (n + 1)` seconds: half a minute at first, about 20 days over 27 retries.
+    /// `n⁴ + 20 + random(0..20) · (n + 1)` seconds: half a minute at first, about 30 days over 27 retries.
     ///
     /// The curve of nilenso/goose as its comments state it (its code computes 4ⁿ), which took it from Sidekiq.
     #[default]

@@ -2,7 +2,7 @@
 //!
 //! Each file here has a namesake in every broker that has the power and in the conformance suite, so
 //! `git ls-files '*dead_jobs*'` is the whole feature. A broker without a power leaves the accessor of
-//! [`Broker`](super::Broker) at its default; callers turn that into
+//! [`Broker`] at its default; callers turn that into
 //! [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with [`require`].
 //!
 //! Every call is bounded: it looks at no more than [`Page::MAX`] jobs, whatever the size of the backlog. Calls that

@@ -1,0 +1,568 @@
+//! Runs one job: may it start, decode, middleware, handler, limit, end.
+
+use std::future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use goose_core::broker::{Consumer, Delivery, Verdict};
+use goose_core::{Event, Job, Observer, Outcome, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::ended::{Ended, Report};
+use super::panics::CatchUnwind;
+use super::settler::Message;
+use super::verdict::{self, AttemptEnd};
+use crate::context::Surroundings;
+use crate::handler::ErasedHandler;
+use crate::observers::Observers;
+use crate::options::Options;
+use crate::registry::Registry;
+use crate::{Context, Middleware, Next};
+
+/// What all jobs of a pool need. One per pool; jobs hold it by one `Arc`.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) consumer: Arc<dyn Consumer>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) middleware: Chain,
+    pub(crate) surroundings: Arc<Surroundings>,
+    pub(crate) observers: Observers,
+    pub(crate) options: Options,
+    /// Bounded: when the broker cannot store outcomes, hands wait here and no new jobs are taken.
+    pub(crate) settler: mpsc::Sender<Message>,
+    /// How many jobs have ended since the start: the pool's pace.
+    pub(crate) ended: AtomicU64,
+    /// The grace period of a stop is over.
+    pub(crate) cut: CancellationToken,
+}
+
+/// The middleware of a worker, outermost first.
+#[derive(Clone)]
+pub(crate) struct Chain(pub(crate) Arc<[Arc<dyn Middleware>]>);
+
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Chain({})", self.0.len())
+    }
+}
+
+/// A claimed job and the moment it arrived, so that the broker's clock can be read without asking the broker.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) delivery: Delivery,
+    pub(crate) at: Instant,
+}
+
+impl Arrival {
+    /// Now on the broker's clock: the claim's time, moved on by this process's monotonic clock.
+    fn now(&self) -> Timestamp {
+        let passed = self.at.elapsed().as_millis();
+        // Cut to whole milliseconds, for `saturating_add` rounds up and would make a fresh claim late.
+        self.delivery.claimed_at.saturating_add(Duration::from_millis(u64::try_from(passed).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Runs one job to its end and tells the settler. Holds its hand until the settler has taken the end.
+pub(crate) async fn execute(bench: Arc<Bench>, arrival: Arrival, hand: OwnedSemaphorePermit) {
+    if let Some(ended) = bench.attempt(arrival).await {
+        // The settler only goes when the worker has stopped; then the job is left to its lease.
+        if let Err(mpsc::error::SendError(lost)) = bench.settler.send(Message::One(ended)).await {
+            tracing::warn!(?lost, "a job ended after its worker had stopped, it will run again");
+        }
+    }
+    bench.ended.fetch_add(1, Ordering::Relaxed);
+    drop(hand);
+}
+
+impl Bench {
+    /// `None` where the job must be left to its lease.
+    async fn attempt(&self, arrival: Arrival) -> Option<Ended> {
+        let now = arrival.now();
+        let receipt = arrival.delivery.receipt;
+        // Whoever cannot be sure of a claim must not start the job: somebody else may have it.
+        if !self.consumer.holds(&receipt) {
+            return Some(Ended::released(receipt, Arc::new(arrival.delivery.job)));
+        }
+        let Delivery { mut job, recoveries, ready_at, claimed_at, .. } = arrival.delivery;
+        if job.expires_at.is_some_and(|expires_at| expires_at < now) {
+            return Some(Ended::new(receipt, (Verdict::Discard, Report::Expired { job: Box::new(job) })));
+        }
+        if let Some(deadline) = job.deadline.filter(|deadline| *deadline <= now) {
+            return Some(Ended::new(receipt, verdict::too_late(job, deadline)));
+        }
+        let Some(handler) = self.registry.find(&job.name) else {
+            let Options { unknown_delay, unknown_patience, .. } = self.options;
+            return Some(Ended::new(receipt, verdict::unhandled(job, now, unknown_delay, unknown_patience)));
+        };
+        job.attempts.parked = None;
+        if job.attempts.retry_count > 0 {
+            job.attempts.last_retried_at = Some(now);
+        }
+        let job = Arc::new(job);
+        let waited = claimed_at.since(ready_at).saturating_add(arrival.at.elapsed());
+        self.observers.observe(&Event::Started { job: &job, waited });
+
+        let started = Instant::now();
+        match self.run(handler, &job, recoveries, now, started).await {
+            Run::Ended(end) => {
+                let (ran, observers) = (started.elapsed(), &self.observers);
+                Some(Ended::new(receipt, verdict::conclude(job, end, now.saturating_add(ran), ran, observers)))
+            }
+            Run::CutShort => Some(Ended::released(receipt, job)),
+            Run::LeftBehind => None,
+        }
+    }
+
+    /// Runs middleware and handler within the job's limits.
+    async fn run(
+        &self,
+        handler: &Arc<dyn ErasedHandler>,
+        job: &Arc<Job>,
+        recoveries: u32,
+        now: Timestamp,
+        started: Instant,
+    ) -> Run {
+        let limit = Limit::of(job, self.options.default_timeout, now);
+        let deadline = limit.as_ref().and_then(|limit| started.checked_add(limit.after));
+        let cx =
+            Context::new(Arc::clone(job), recoveries, deadline.map(Instant::into_std), Arc::clone(&self.surroundings));
+        let span = tracing::info_span!(
+            "job",
+            job.id = %job.id,
+            job.name = %job.name,
+            job.queue = %job.queue,
+            job.attempt = cx.attempt(),
+        );
+        let mut attempt = span.in_scope(|| {
+            CatchUnwind::call(|| {
+                let (job, cx) = (Arc::clone(job), cx.clone());
+                if self.middleware.0.is_empty() {
+                    handler.call(&job, cx)
+                } else {
+                    Next::first(Arc::clone(&self.middleware.0), Arc::clone(handler)).run(job, cx)
+                }
+            })
+        });
+        // A blocking handler can be cut only while it waits for a thread.
+        let can_be_cut = || !handler.is_blocking() || cx.decide_start();
+        let mut timed_out = None;
+        loop {
+            let limit_reached = async {
+                match deadline.filter(|_| timed_out.is_none()) {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                end = (&mut attempt).instrument(span.clone()) => {
+                    let end = end.map_or_else(AttemptEnd::Panicked, AttemptEnd::Outcome);
+                    // What a blocking handler says after its time is up does not count.
+                    return Run::Ended(timed_out.unwrap_or(end));
+                }
+                () = self.cut.cancelled() => {
+                    cx.cancel();
+                    if !can_be_cut() {
+                        tracing::warn!(parent: &span, "a blocking handler outlives the stop, its job is left to its lease");
+                        return Run::LeftBehind;
+                    }
+                    span.in_scope(|| cut(&mut attempt));
+                    return Run::CutShort;
+                }
+                () = limit_reached => {
+                    cx.cancel();
+                    let end = limit.as_ref().map_or(AttemptEnd::DeadlinePassed, Limit::reached);
+                    if can_be_cut() {
+                        span.in_scope(|| cut(&mut attempt));
+                        return Run::Ended(end);
+                    }
+                    timed_out = Some(end);
+                }
+            }
+        }
+    }
+}
+
+/// How running a job ended, seen from the worker.
+enum Run {
+    /// The attempt ended, or was cut at a limit of the job.
+    Ended(AttemptEnd),
+    /// It was cut because the worker stops: the job goes back as it was.
+    CutShort,
+    /// The worker stops and the handler cannot be cut: the job is recovered when its lease has ended.
+    LeftBehind,
+}
+
+fn cut(attempt: &mut CatchUnwind<'_, Outcome>) {
+    if let Err(message) = attempt.cut() {
+        tracing::error!(panic = message, "a job panicked while it was being cut");
+    }
+}
+
+/// How long an attempt may take, and what it means to reach that.
+struct Limit {
+    after: Duration,
+    /// The limit is the job's deadline, not a timeout.
+    is_deadline: bool,
+}
+
+impl Limit {
+    /// The nearer of timeout and deadline.
+    fn of(job: &Job, default_timeout: Option<Duration>, now: Timestamp) -> Option<Self> {
+        let timeout = job.timeout.or(default_timeout).map(|after| Self { after, is_deadline: false });
+        let deadline = job.deadline.map(|deadline| Self { after: deadline.since(now), is_deadline: true });
+        [timeout, deadline].into_iter().flatten().min_by_key(|limit| limit.after)
+    }
+
+    fn reached(&self) -> AttemptEnd {
+        if self.is_deadline { AttemptEnd::DeadlinePassed } else { AttemptEnd::TimedOut(self.after) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as std_mpsc;
+
+    use goose_core::{Backoff, Result};
+
+    use super::*;
+    use crate::queue_broker::START;
+    use crate::test_bench::{Number, TestBench, number};
+    use crate::{JobBuilder, WorkerBuilder};
+
+    const MILLI: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Runs one job until an event has come, and says all events.
+    async fn run(bench: &TestBench, worker: WorkerBuilder, job: JobBuilder, last: &str) -> Vec<String> {
+        job.enqueue().await.unwrap();
+        let worker = worker.start().await.unwrap();
+        bench.events.wait(1, last).await;
+        worker.stop().await.unwrap();
+        bench.events.all()
+    }
+
+    /// A job that is dead at its first failure.
+    fn once(bench: &TestBench, n: u32) -> JobBuilder {
+        bench.job(n).retries(0)
+    }
+
+    #[tokio::test]
+    async fn a_job_runs_with_its_arguments_and_context() {
+        let bench = TestBench::new();
+        let job = bench.job(7).retries(4).tag("vip").header("trace", "abc").timeout(SECOND * 60);
+        let handler = |Number(n): Number, cx: Context| async move {
+            assert_eq!((n, cx.attempt(), cx.max_attempts(), cx.recoveries()), (7, 1, 5, 0));
+            assert_eq!(
+                (cx.tags(), cx.header("trace"), cx.header("none")),
+                (&["vip".to_owned()][..], Some("abc"), None)
+            );
+            assert!(cx.deadline().unwrap() > std::time::Instant::now() + SECOND * 30);
+            assert_eq!(cx.job_id(), cx.job().id);
+            assert!(!cx.is_cancelled());
+        };
+        assert_eq!(run(&bench, bench.worker().handle(handler), job, "succeeded").await, ["started 7", "succeeded 7"]);
+    }
+
+    #[tokio::test]
+    async fn retries_run_in_the_retry_queue_until_one_succeeds() {
+        let bench = TestBench::new();
+        let job = bench.job(7).retries(5).backoff(Backoff::fixed(MILLI)).retry_queue("again");
+        let handler = |_: Number, cx: Context| async move {
+            assert_eq!(cx.job().attempts.last_retried_at.is_some(), cx.attempt() > 1);
+            if cx.attempt() < 3 { Err("not yet") } else { Ok(()) }
+        };
+        let worker = bench.worker().queue("default").queue("again").handle(handler);
+        let events = run(&bench, worker, job, "succeeded").await;
+        let failure = ["started 7", "failed 7: not yet", "retried 7 for 1ms"];
+        assert_eq!(events, [&failure[..], &failure[..], &["started 7", "succeeded 7"]].concat());
+        let done = &bench.broker.seen().done[0];
+        assert_eq!((done.attempts.retry_count, done.ready_queue().as_str()), (2, "again"));
+        let attempts: Vec<u32> = done.attempts.failures.iter().map(|failure| failure.attempt).collect();
+        assert_eq!(attempts, [1, 2]);
+        assert!(done.attempts.first_failed_at.unwrap() >= START);
+    }
+
+    #[tokio::test]
+    async fn panics_are_failed_attempts() {
+        let bench = TestBench::new();
+        let worker = bench.worker().handle(|Number(n)| async move {
+            tokio::task::yield_now().await;
+            assert!(n != 7, "seven is out");
+        });
+        let events = run(&bench, worker, once(&bench, 7), "died").await;
+        let died = "died 7: retries-exhausted: panicked: seven is out";
+        assert_eq!(events, ["started 7", "failed 7: panicked: seven is out", died]);
+
+        let bench = TestBench::new();
+        let worker = bench.worker().handle_blocking(|Number(n)| assert!(n != 7, "in a thread"));
+        let events = run(&bench, worker, once(&bench, 7), "died").await;
+        assert_eq!(events[1], "failed 7: panicked: in a thread");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_takes_too_long_is_cut() {
+        let bench = TestBench::new();
+        let (tell, told) = std_mpsc::channel();
+        let worker = bench.worker().handle(move |_: Number, cx: Context| {
+            let tell = tell.clone();
+            // A task that outlives the attempt hears of its end.
+            tokio::spawn(async move {
+                cx.cancelled().await;
+                tell.send(cx.is_cancelled()).unwrap();
+            });
+            future::pending::<()>()
+        });
+        let events = run(&bench, worker, once(&bench, 7).timeout(MILLI * 20), "died").await;
+        assert_eq!(events[1], "failed 7: timed out after 20ms");
+        tokio::task::spawn_blocking(move || assert!(told.recv_timeout(SECOND * 10).unwrap())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_default_timeout_is_for_jobs_without_one() {
+        let bench = TestBench::new();
+        let worker = bench.worker().default_timeout(MILLI * 5).handle(|_: Number| future::pending::<()>());
+        assert_eq!(run(&bench, worker, once(&bench, 7), "died").await[1], "failed 7: timed out after 5ms");
+    }
+
+    #[tokio::test]
+    async fn a_blocking_handler_is_told_of_its_timeout_and_waited_for() {
+        let bench = TestBench::new();
+        let returned = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let says = Arc::clone(&returned);
+        let worker = bench.worker().handle_blocking(move |_: Number, cx: Context| {
+            while !cx.is_cancelled() {
+                std::thread::yield_now();
+            }
+            says.store(true, Ordering::SeqCst);
+        });
+        let events = run(&bench, worker, once(&bench, 7).timeout(MILLI * 5), "failed").await;
+        assert!(returned.load(Ordering::SeqCst), "it had returned before it counted as failed");
+        assert_eq!(events[1], "failed 7: timed out after 5ms");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_cuts_and_kills_whatever_retries_are_left() {
+        let bench = TestBench::new();
+        let mut job = bench.job(7).timeout(SECOND * 60).build().unwrap();
+        job.enqueued_at = START;
+        job.deadline = Some(START.saturating_add(SECOND / 4));
+        assert!(bench.client.enqueue_jobs(vec![job]).await.unwrap().is_complete());
+        let worker = bench.worker().handle(|_: Number| future::pending::<()>()).start().await.unwrap();
+        bench.events.wait(1, "died").await;
+        worker.stop().await.unwrap();
+        let cut = "cut at the job's deadline";
+        let died = format!("died 7: deadline-exceeded: {cut}");
+        assert_eq!(bench.events.all(), ["started 7", &format!("failed 7: {cut}"), &died]);
+    }
+
+    #[tokio::test]
+    async fn jobs_that_are_too_late_are_not_started() {
+        let bench = TestBench::new();
+        let late = |n, change: fn(&mut Job)| {
+            let mut job = bench.job(n).build().unwrap();
+            job.enqueued_at = START.saturating_sub(SECOND * 60);
+            change(&mut job);
+            job
+        };
+        let expired = late(1, |job| job.expires_at = Some(START.saturating_sub(MILLI)));
+        let overdue = late(2, |job| job.deadline = Some(START.saturating_sub(MILLI)));
+        assert!(bench.client.enqueue_jobs(vec![expired, overdue]).await.unwrap().is_complete());
+        let worker = bench.worker().concurrency(1).handle(|_: Number| async {}).start().await.unwrap();
+        bench.events.wait(1, "died 2").await;
+        worker.stop().await.unwrap();
+        let died = "died 2: deadline-exceeded: its deadline 2025-12-31T23:59:59.999Z passed before it was started";
+        assert_eq!(bench.events.all(), ["expired 1", died]);
+        assert_eq!((bench.broker.seen().discarded.len(), bench.broker.dead().len()), (1, 1));
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Other;
+    impl goose_core::JobArgs for Other {
+        const NAME: &'static str = "other";
+    }
+
+    #[tokio::test]
+    async fn an_unknown_job_waits_for_a_worker_that_knows_it() {
+        let bench = TestBench::new();
+        let stranger = bench.worker().unknown_jobs(MILLI, SECOND * 60).handle(|_: Other| async {});
+        bench.enqueue([7]).await;
+        let stranger = stranger.start().await.unwrap();
+        bench.events.wait(2, "parked 7 for 1ms").await;
+        stranger.stop().await.unwrap();
+
+        let worker = bench.worker().handle(|_: Number, cx: Context| async move {
+            assert_eq!(cx.job().attempts.parked, None);
+        });
+        let worker = worker.start().await.unwrap();
+        bench.events.wait(1, "succeeded 7").await;
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_unknown_job_dies_when_patience_ends() {
+        let bench = TestBench::new();
+        let stranger = bench.worker().unknown_jobs(MILLI, MILLI * 20).handle(|_: Other| async {});
+        let events = run(&bench, stranger, bench.job(7), "died").await;
+        assert!(
+            events.last().unwrap().starts_with("died 7: unhandled: no worker handled number jobs for"),
+            "{events:?}"
+        );
+        let (job, _) = &bench.broker.dead()[0];
+        assert!(job.attempts.parked.unwrap().times > 1);
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_claim_is_unsure_is_not_started() {
+        let bench = TestBench::new();
+        bench.broker.faults(|faults| faults.claims_unsure = true);
+        bench.enqueue([7]).await;
+        let worker = bench.worker().handle(|_: Number| async {}).start().await.unwrap();
+        bench.events.wait(1, "released").await;
+        assert_eq!(bench.events.count("started"), 0);
+        bench.broker.faults(|faults| faults.claims_unsure = false);
+        bench.events.wait(1, "succeeded").await;
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn arguments_that_cannot_be_read_are_a_failure_to_be_retried() {
+        let bench = TestBench::new();
+        #[derive(Debug, serde::Deserialize)]
+        struct Text(#[expect(dead_code, reason = "never read")] String);
+        impl goose_core::JobArgs for Text {
+            const NAME: &'static str = "number";
+        }
+        let worker = bench.worker().handle(|_: Text| async {});
+        let events = run(&bench, worker, bench.job(7), "retried").await;
+        assert!(events[1].starts_with("failed 7: cannot decode arguments as "), "{events:?}");
+        assert_eq!(bench.broker.scheduled()[0].1.attempts.retry_count, 1);
+    }
+
+    #[tokio::test]
+    async fn outcomes_are_obeyed() {
+        let bench = TestBench::new();
+        bench.enqueue(0..3).await;
+        let handler = |Number(n)| async move {
+            match n {
+                0 => Outcome::Snooze(SECOND * 60),
+                1 => Outcome::Discard("stale".to_owned()),
+                _ => Outcome::Bury("hopeless".to_owned()),
+            }
+        };
+        let worker = bench.worker().concurrency(1).prefetch(0).handle(handler).start().await.unwrap();
+        bench.events.wait(1, "died").await;
+        worker.stop().await.unwrap();
+        let mut heard = bench.events.all();
+        heard.retain(|line| !line.starts_with("started"));
+        // Failures are told at once, the rest when it is stored: the order among jobs is not fixed.
+        heard.sort();
+        assert_eq!(
+            heard,
+            ["died 2: buried: hopeless", "discarded 1: stale", "failed 2: hopeless", "snoozed 0 for 60s"]
+        );
+    }
+
+    #[tokio::test]
+    async fn middleware_wraps_the_attempt_and_may_change_what_the_handler_sees_only() {
+        async fn doubles(job: Arc<Job>, cx: Context, next: Next) -> Outcome {
+            let mut changed = Job::clone(&job);
+            changed.args = goose_client::ArgsCodec::Json.encode(&Number(number(&job) * 2)).unwrap();
+            next.run(Arc::new(changed), cx).await
+        }
+        async fn outcome_to_snooze(job: Arc<Job>, cx: Context, next: Next) -> Outcome {
+            match next.run(job, cx).await {
+                Outcome::Discard(reason) if reason == "14" => Outcome::Snooze(SECOND),
+                other => other,
+            }
+        }
+        let bench = TestBench::new();
+        let worker = bench.worker().middleware(outcome_to_snooze).middleware(doubles);
+        let worker = worker.handle(|Number(n)| async move { Outcome::Discard(n.to_string()) });
+        let events = run(&bench, worker, bench.job(7), "snoozed").await;
+        assert_eq!(events, ["started 7", "snoozed 7 for 1s"]);
+        assert_eq!(number(&bench.broker.scheduled()[0].1), 7);
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_middleware_is_a_failed_attempt() {
+        let bench = TestBench::new();
+        let broken = |_: Arc<Job>, _: Context, _: Next| -> future::Ready<Outcome> { panic!("in middleware") };
+        let worker = bench.worker().middleware(broken).handle(|_: Number| async {});
+        let events = run(&bench, worker, once(&bench, 7), "died").await;
+        assert_eq!(events[1], "failed 7: panicked: in middleware");
+    }
+
+    #[tokio::test]
+    async fn state_is_found_by_type_and_missed_by_name() {
+        let bench = TestBench::new();
+        let worker = bench.worker().state(String::from("database")).handle(|Number(n), cx: Context| async move {
+            let name = cx.state::<String>()?;
+            assert_eq!(*name, "database");
+            if n == 7 {
+                cx.state::<Number>()?;
+            }
+            Result::<()>::Ok(())
+        });
+        let events = run(&bench, worker, once(&bench, 7), "died").await;
+        let missing = "the worker has no state of type `goose_worker::test_bench::Number`, \
+                       add it with `WorkerBuilder::state`";
+        assert_eq!(events[1], format!("failed 7: {missing}"));
+    }
+
+    #[tokio::test]
+    async fn jobs_enqueue_jobs() {
+        let bench = TestBench::new();
+        let worker = bench.worker().handle(|Number(n), cx: Context| async move {
+            if n > 0 {
+                cx.client().perform_async(Number(n - 1)).await?;
+            }
+            Result::<()>::Ok(())
+        });
+        let events = run(&bench, worker, bench.job(3), "succeeded 0").await;
+        assert_eq!(events.iter().filter(|line| line.starts_with("succeeded")).count(), 4);
+    }
+
+    #[tokio::test]
+    async fn five_wide_ten_jobs_of_50_ms_take_about_110_ms() {
+        let bench = TestBench::new();
+        bench.enqueue(0..10).await;
+        let start = Instant::now();
+        let sleep = |_: Number| tokio::time::sleep(MILLI * 50);
+        let worker = bench.worker().concurrency(5).handle(sleep).start().await.unwrap();
+        bench.events.wait(10, "succeeded").await;
+        let took = start.elapsed();
+        assert!((MILLI * 100..MILLI * 200).contains(&took), "{took:?}");
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn hooks_hear_of_failures_and_deaths_and_cannot_hurt() {
+        let bench = TestBench::new();
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let tell_death = tell.clone();
+        let worker = bench
+            .worker()
+            .on_error(|_| async { panic!("in a hook") })
+            .on_error(move |failed: crate::FailedAttempt| {
+                let tell = tell.clone();
+                async move { tell.send(format!("{}: {}", failed.attempt, failed.error)).unwrap() }
+            })
+            .on_death(move |death: crate::Death| {
+                let tell = tell_death.clone();
+                async move { tell.send(format!("{} {}", number(&death.job.unwrap()), death.reason)).unwrap() }
+            })
+            .handle(|_: Number| async { Err::<(), _>("no") });
+        let job = bench.job(7).retries(1).backoff(Backoff::fixed(Duration::ZERO));
+        run(&bench, worker, job, "died").await;
+        let mut heard = Vec::new();
+        while let Some(line) = told.recv().await {
+            heard.push(line);
+        }
+        assert_eq!(heard, ["1: no", "2: no", "7 retries-exhausted: no"]);
+    }
+}

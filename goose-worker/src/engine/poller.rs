@@ -1,0 +1,274 @@
+//! Fetches as many jobs as there are free hands and a few more, and starts them.
+
+use std::collections::VecDeque;
+use std::future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use goose_core::broker::Delivery;
+use goose_core::{BoxFuture, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::ended::Ended;
+use super::executor::{Arrival, Bench, execute};
+use super::health::Pulse;
+use super::pace::Pace;
+use super::settler::Message;
+use super::supervisor::Actor;
+
+/// How often the loop goes round at least, so that others see it is alive; and how long a fetch may wait
+/// before it is made anew, in case its answer was lost.
+const ROUND: Duration = Duration::from_secs(5);
+/// Without a round for this long the poller counts as stalled.
+pub(crate) const STALLS_AFTER: Duration = Duration::from_secs(15);
+
+/// The poller of one pool.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    bench: Arc<Bench>,
+    /// One permit per job that may run at once.
+    hands: Arc<Semaphore>,
+    /// The most jobs to hold claimed and not started.
+    prefetch: usize,
+    /// Those jobs, in the order they were claimed. Lives here and not in the loop, so that a failure of the
+    /// loop does not lose them.
+    held: VecDeque<Arrival>,
+    pace: Pace,
+    pulse: Arc<Pulse>,
+    stopping: CancellationToken,
+}
+
+impl Poller {
+    pub(crate) fn new(
+        bench: Arc<Bench>,
+        hands: Arc<Semaphore>,
+        prefetch: usize,
+        pulse: Arc<Pulse>,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self { bench, hands, prefetch, held: VecDeque::new(), pace: Pace::new(), pulse, stopping }
+    }
+
+    /// Starts held jobs while there are free hands.
+    fn start_held(&mut self) {
+        while !self.held.is_empty() {
+            let Ok(hand) = Arc::clone(&self.hands).try_acquire_owned() else { return };
+            self.start_next(hand);
+        }
+    }
+
+    fn start_next(&mut self, hand: OwnedSemaphorePermit) {
+        if let Some(arrival) = self.held.pop_front() {
+            // Not kept: the hand it holds tells when it ends.
+            drop(tokio::spawn(execute(Arc::clone(&self.bench), arrival, hand)));
+        }
+    }
+
+    /// How many jobs to ask for now. Nothing while more than half of what may be held is there: many small
+    /// fetches cost a broker more than few large ones.
+    fn wanted(&mut self) -> usize {
+        let may_hold = self.pace.prefetch(self.prefetch, self.bench.ended.load(Ordering::Relaxed));
+        if self.held.len() > may_hold / 2 {
+            return 0;
+        }
+        (self.hands.available_permits() + may_hold).saturating_sub(self.held.len())
+    }
+
+    /// Gives back what was not started, in one go so that its order is kept.
+    async fn hand_back(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let released = self
+            .held
+            .drain(..)
+            .map(|Arrival { delivery: Delivery { job, receipt, .. }, .. }| Ended::released(receipt, Arc::new(job)));
+        if let Err(mpsc::error::SendError(lost)) = self.bench.settler.send(Message::Together(released.collect())).await
+        {
+            tracing::warn!(?lost, "held jobs could not be handed back, they are left to their lease");
+        }
+    }
+}
+
+impl Actor for Poller {
+    async fn run(&mut self) -> Result<()> {
+        let consumer = Arc::clone(&self.bench.consumer);
+        // Stays in flight while jobs end and start; dropped only to stop, or when it waits for too long.
+        let mut fetch: Option<Fetch<'_>> = None;
+        let mut round = rounds();
+        loop {
+            self.pulse.beat();
+            self.start_held();
+            if fetch.is_none() {
+                let wanted = self.wanted();
+                fetch = (wanted > 0).then(|| Fetch { answer: consumer.fetch(wanted), since: Instant::now() });
+            }
+            let needs_hand = !self.held.is_empty() || fetch.is_none();
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => {
+                    drop(fetch);
+                    self.hand_back().await;
+                    return Ok(());
+                }
+                fetched = Fetch::answer(&mut fetch) => {
+                    fetch = None;
+                    let at = Instant::now();
+                    self.held.extend(fetched?.into_iter().map(|delivery| Arrival { delivery, at }));
+                    self.pulse.progress();
+                }
+                hand = Arc::clone(&self.hands).acquire_owned(), if needs_hand => {
+                    if let Ok(hand) = hand {
+                        self.start_next(hand);
+                    }
+                }
+                _ = round.tick() => {
+                    fetch = fetch.filter(|fetch| fetch.since.elapsed() < ROUND);
+                }
+            }
+        }
+    }
+}
+
+/// A call to the broker that has not answered yet.
+struct Fetch<'a> {
+    answer: BoxFuture<'a, Result<Vec<Delivery>>>,
+    since: Instant,
+}
+
+impl Fetch<'_> {
+    /// The answer of a fetch in flight; never comes when there is none.
+    async fn answer(fetch: &mut Option<Self>) -> Result<Vec<Delivery>> {
+        match fetch {
+            Some(fetch) => fetch.answer.as_mut().await,
+            None => future::pending().await,
+        }
+    }
+}
+
+/// Ticks every [`ROUND`], the first time after one.
+pub(crate) fn rounds() -> Interval {
+    let mut round = tokio::time::interval_at(Instant::now() + ROUND, ROUND);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    round
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Pool;
+    use crate::test_bench::{Gate, Number, TestBench, number, until};
+
+    #[tokio::test]
+    async fn asks_for_as_many_jobs_as_there_are_free_hands() {
+        let bench = TestBench::new();
+        bench.enqueue(0..10).await;
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let handler = move |_: Number| {
+            let gate = held.clone();
+            async move { gate.pass().await }
+        };
+        let worker = bench.worker().concurrency(3).prefetch(0).handle(handler).start().await.unwrap();
+        bench.events.wait(3, "started").await;
+        assert_eq!(bench.broker.seen().fetches, [3]);
+        assert_eq!((bench.broker.claimed(), bench.broker.ready("default").len()), (3, 7));
+        gate.open();
+        bench.events.wait(10, "succeeded").await;
+        assert!(bench.broker.seen().fetches.iter().all(|up_to| (1..=3).contains(up_to)));
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_busy_pool_fetches_more_than_it_has_hands_within_its_bound() {
+        let bench = TestBench::new();
+        bench.enqueue(0..2000).await;
+        let handler = |_: Number| async { tokio::task::yield_now().await };
+        let worker = bench.worker().concurrency(4).prefetch(16).handle(handler).start().await.unwrap();
+        bench.events.wait(2000, "succeeded").await;
+        let fetches = bench.broker.seen().fetches;
+        let widest = fetches.iter().copied().max().unwrap();
+        assert!((5..=20).contains(&widest), "{widest}");
+        assert!(fetches.len() < 1000, "{} fetches for 2000 jobs", fetches.len());
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_it_holds_goes_back_in_order_when_it_stops() {
+        let bench = TestBench::new();
+        bench.enqueue(0..100).await;
+        let handler = |Number(n)| async move {
+            if n == 40 {
+                std::future::pending::<()>().await;
+            }
+        };
+        let worker = bench.worker().concurrency(1).grace_period(std::time::Duration::ZERO).handle(handler);
+        let worker = worker.start().await.unwrap();
+        bench.events.wait(1, "started 40").await;
+        until("held jobs", || bench.broker.claimed() > 1).await;
+        bench.events.wait(40, "succeeded").await;
+        worker.stop().await.unwrap();
+        let ready: Vec<u32> = bench.broker.ready("default").iter().map(number).collect();
+        assert_eq!(ready, (40..100).collect::<Vec<_>>());
+        assert!(bench.broker.seen().released > 1);
+        assert_eq!(bench.events.count("released"), bench.broker.seen().released);
+    }
+
+    #[tokio::test]
+    async fn errors_and_panics_of_the_broker_do_not_end_it() {
+        let bench = TestBench::new();
+        bench.broker.faults(|faults| (faults.fetch_errors, faults.fetch_panics) = (2, 1));
+        bench.enqueue(0..3).await;
+        let worker = bench.worker().handle(|_: Number| async {}).start().await.unwrap();
+        bench.events.wait(3, "succeeded").await;
+        let health = worker.health();
+        let poller = health.loops.iter().find(|each| each.health.name == "poller").unwrap();
+        assert_eq!((poller.pool.as_deref(), poller.health.restarts), (Some("default"), 3));
+        assert_eq!(poller.health.last_error.as_deref(), Some("panicked: fetch panicked"));
+        assert!(health.is_healthy());
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn pools_serve_their_queues_by_weight_and_side_by_side() {
+        let bench = TestBench::new();
+        for n in 0..40 {
+            bench.job(n).queue("a").enqueue().await.unwrap();
+            bench.job(100 + n).queue("b").enqueue().await.unwrap();
+        }
+        bench.job(999).queue("alone").enqueue().await.unwrap();
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let handler = move |_: Number| {
+            let gate = held.clone();
+            async move { gate.pass().await }
+        };
+        let weighted = Pool::weighted([("a", 3), ("b", 1)]).concurrency(8).prefetch(0);
+        let worker = bench.worker().pool(weighted).pool(Pool::queue("alone").concurrency(1)).handle(handler);
+        let worker = worker.start().await.unwrap();
+        bench.events.wait(9, "started").await;
+        let started = bench.events.all();
+        assert_eq!(started.iter().filter(|line| line.starts_with("started 10")).count(), 2, "{started:?}");
+        assert!(started.contains(&"started 999".to_owned()), "{started:?}");
+        gate.open();
+        bench.events.wait(81, "succeeded").await;
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_strict_pool_empties_the_first_queue_first() {
+        let bench = TestBench::new();
+        for n in 0..5 {
+            bench.job(n).queue("later").enqueue().await.unwrap();
+            bench.job(100 + n).queue("urgent").enqueue().await.unwrap();
+        }
+        let pool = Pool::strict(["urgent", "later"]).concurrency(1).prefetch(0);
+        let worker = bench.worker().pool(pool).handle(|_: Number| async {}).start().await.unwrap();
+        bench.events.wait(10, "succeeded").await;
+        worker.stop().await.unwrap();
+        let done: Vec<u32> = bench.broker.seen().done.iter().map(number).collect();
+        assert_eq!(done, [100, 101, 102, 103, 104, 0, 1, 2, 3, 4]);
+    }
+}
