@@ -14,9 +14,12 @@ use goose_sqlite::{SqliteBroker, SqliteOptions, Synchronous};
 
 const JOBS: usize = 100_000;
 
+fn job() -> Result<Job> {
+    Ok(Job::new(JobName::new("no-op")?, QueueName::default(), Payload::message_pack(vec![7; 120])))
+}
+
 fn jobs(n: usize) -> Result<Vec<Job>> {
-    let name = JobName::new("no-op")?;
-    Ok((0..n).map(|_| Job::new(name.clone(), QueueName::default(), Payload::message_pack(vec![7; 120]))).collect())
+    (0..n).map(|_| job()).collect()
 }
 
 fn report(what: &str, began: Instant) {
@@ -27,10 +30,11 @@ fn report(what: &str, began: Instant) {
 async fn enqueue_by_callers(broker: &SqliteBroker, callers: usize) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..callers {
-        let (broker, jobs) = (broker.clone(), jobs(JOBS / callers)?);
+        let broker = broker.clone();
         tasks.spawn(async move {
-            for job in jobs {
-                broker.enqueue(vec![job]).await?;
+            // Each job is made when it is enqueued, so that ids rise over all callers as they do in programs.
+            for _ in 0..JOBS / callers {
+                broker.enqueue(vec![job()?]).await?;
             }
             Ok::<(), goose_core::Error>(())
         });
