@@ -33,7 +33,7 @@ use crate::error::translate_one;
 use crate::fetch::{Peek, peek};
 use crate::lease::Watch;
 use crate::names::Names;
-use crate::options::{Place, SqliteOptions};
+use crate::options::{Place, SqliteOptions, Synchronous};
 use crate::session::Session;
 use crate::work::Work;
 
@@ -97,8 +97,11 @@ impl Gathering {
     /// Far less than the commit that is saved.
     const PATIENCE: Duration = Duration::from_micros(60);
 
-    fn until(expected: usize) -> Self {
-        Self { expected, began: Instant::now() }
+    /// Pays only where a commit is dear: with it, 25 callers enqueue a fifth faster when each commit goes to the
+    /// disk, and a quarter slower when none does.
+    fn until(expected: usize, options: &SqliteOptions) -> Self {
+        let dear = matches!(options.place, Place::File(_)) && options.synchronous == Synchronous::Full;
+        Self { expected: if dear { expected } else { 0 }, began: Instant::now() }
     }
 
     fn next(&self, inbox: &Receiver<Message>, gathered: usize) -> Option<Message> {
@@ -164,7 +167,7 @@ impl Engine {
         let mut works = Vec::new();
         let mut rows = 0;
         let mut next = first;
-        let gathering = Gathering::until(self.last_works);
+        let gathering = Gathering::until(self.last_works, &self.options);
         while let Some(message) = next.take() {
             match message {
                 Message::Work(work) => {
