@@ -1,0 +1,202 @@
+//! The process you start: it enqueues, has the jobs run by another process, and adds up.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use goose_client::{Backoff, Client, JobId};
+use goose_worker::broker::Broker;
+use goose_worker::broker::capability::{QueueCounts, Totals, require};
+use goose_worker::sqlite::SqliteBroker;
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::files::Files;
+use crate::jobs::{CountFile, Flaky, Hopeless, QUEUE};
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::summary::Summary;
+use crate::worker_process::WorkerProcess;
+use crate::{results, summary};
+
+/// How many jobs go to the broker in one call.
+const CHUNK: usize = 1000;
+const FLAKY_JOBS: usize = 3;
+/// Longer than a recovery takes. When nothing moves for this long, something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The exit code of programs that were ended by ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
+    let place = Place::new(options.db.as_deref())?;
+    // Before anything is started: a folder that is not there is the most likely mistake.
+    let files = Files::below(&options.dir, place.files_of_the_queue())?;
+    let broker = SqliteBroker::open(&place.db).await?;
+    let mut run = Run {
+        db: place.db.clone(),
+        client: Client::builder(broker.clone()).default_queue(QUEUE).build()?,
+        worker: WorkerProcess::start(&place.db)?,
+        progress: Progress::new(),
+        before: totals(&broker).await?,
+        broker,
+    };
+    let summary = tokio::select! {
+        summary = run.work_off(files, options.crash) => Some(summary),
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| None)?,
+    };
+    run.progress.finish();
+    let stopped = run.worker.stop();
+    run.broker.close().await?;
+    let Some(summary) = summary.transpose()? else {
+        eprintln!("quickstart: interrupted; {}", place.what_is_left());
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    stopped?;
+    println!("{summary}");
+    Ok(if summary.all_accounted_for() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All that is needed from the first job to the last.
+struct Run {
+    db: PathBuf,
+    broker: SqliteBroker,
+    client: Client,
+    worker: WorkerProcess,
+    progress: Progress,
+    /// The broker's sums before us: the file may have been used before.
+    before: Totals,
+}
+
+impl Run {
+    async fn work_off(&mut self, files: Files, crash: bool) -> Result<Summary> {
+        let started = Instant::now();
+        let ids = self.enqueue(files).await?;
+        if crash {
+            self.wait_until(is_half_way, &ids).await?;
+            self.replace_the_worker().await?;
+        }
+        self.wait_until(|counts, _| unfinished(counts) == 0, &ids).await?;
+        let took = started.elapsed();
+        summary::add_up(&ids, &self.db, &self.broker, self.before, took).await
+    }
+
+    /// One job per file, in chunks, while the worker is already at work on those before; then a few that are trouble.
+    async fn enqueue(&mut self, mut files: Files) -> Result<Vec<JobId>> {
+        let mut ids = Vec::new();
+        loop {
+            let chunk: Vec<CountFile> = files.by_ref().take(CHUNK).map(|path| CountFile::new(&path)).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            ids.extend(self.client.perform_bulk(chunk).await?.into_result()?);
+            self.progress.show(0, count(&ids));
+        }
+        for place in files.unreadable() {
+            self.progress.note(&format!("left out {place}"));
+        }
+        let short = Backoff::fixed(Duration::from_millis(200));
+        for _ in 0..FLAKY_JOBS {
+            ids.push(self.client.job(Flaky).backoff(short.clone()).retries(5).enqueue().await?);
+        }
+        ids.push(self.client.job(Hopeless).backoff(short).retries(2).enqueue().await?);
+        Ok(ids)
+    }
+
+    /// Looks at the queue a few times per second until it is as it should be.
+    async fn wait_until(&mut self, is_reached: impl Fn(&QueueCounts, u64) -> bool, ids: &[JobId]) -> Result<()> {
+        let total = count(ids);
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        let (mut last_change, mut last_seen) = (Instant::now(), None);
+        loop {
+            look.tick().await;
+            let counts = self.counts().await?;
+            self.progress.show(total.saturating_sub(unfinished(&counts)), total);
+            if is_reached(&counts, total) {
+                return Ok(());
+            }
+            self.worker.expect_running()?;
+            if last_seen.as_ref() != Some(&counts) {
+                (last_change, last_seen) = (Instant::now(), Some(counts));
+            } else if last_change.elapsed() > PATIENCE {
+                return Err(format!("nothing has moved for {PATIENCE:?}: {counts:?}").into());
+            }
+        }
+    }
+
+    /// Kills the worker as the machine would, and starts another one. Nothing is told to the broker: it has to find
+    /// out by itself that the claims of the first worker are worth nothing any more.
+    async fn replace_the_worker(&mut self) -> Result<()> {
+        let successor = WorkerProcess::start(&self.db)?;
+        let killed = std::mem::replace(&mut self.worker, successor);
+        let pid = killed.pid();
+        killed.kill()?;
+        let in_hand = self.counts().await?.running;
+        self.progress.note(&format!(
+            "worker {pid} was killed with SIGKILL, with {in_hand} jobs in hand; worker {} takes over within 10 s",
+            self.worker.pid()
+        ));
+        Ok(())
+    }
+
+    async fn counts(&self) -> Result<QueueCounts> {
+        let statistics = require(&self.broker, "statistics", self.broker.statistics())?;
+        let ours = statistics.queues().await?.into_iter().find(|counts| counts.queue.as_str() == QUEUE);
+        ours.ok_or_else(|| format!("the broker does not know the queue {QUEUE}").into())
+    }
+}
+
+/// Half of the jobs are finished. Or, where there are few of them, all that is left are those that wait for a retry.
+fn is_half_way(counts: &QueueCounts, total: u64) -> bool {
+    let only_retries = counts.ready + counts.running == 0;
+    unfinished(counts) * 2 <= total || only_retries
+}
+
+/// Jobs that are neither done nor dead.
+fn unfinished(counts: &QueueCounts) -> u64 {
+    counts.ready + counts.scheduled + counts.running
+}
+
+pub(crate) async fn totals(broker: &SqliteBroker) -> Result<Totals> {
+    Ok(require(broker, "statistics", broker.statistics())?.totals().await?)
+}
+
+fn count(ids: &[JobId]) -> u64 {
+    u64::try_from(ids.len()).unwrap_or(u64::MAX)
+}
+
+/// Where the queue lives: in a given file, or in a folder that goes away at the end.
+struct Place {
+    db: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl Place {
+    fn new(given: Option<&Path>) -> Result<Self> {
+        if let Some(db) = given {
+            return Ok(Self { db: std::path::absolute(db)?, temporary: None });
+        }
+        let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+        Ok(Self { db: folder.path().join("jobs.db"), temporary: Some(folder) })
+    }
+
+    /// What must not be read as if it were any other file.
+    fn files_of_the_queue(&self) -> Vec<PathBuf> {
+        let beside = |ending: &str| {
+            let mut name = self.db.file_name().unwrap_or_default().to_os_string();
+            name.push(ending);
+            // As the walk will see it, with links in the folder's path resolved.
+            let folder = self.db.parent().unwrap_or(Path::new("."));
+            folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).join(name)
+        };
+        let mut files = ["", "-wal", "-shm", "-journal"].map(beside).to_vec();
+        files.push(beside(results::ENDING));
+        files
+    }
+
+    fn what_is_left(&self) -> String {
+        match &self.temporary {
+            Some(_) => "the temporary queue is removed".to_owned(),
+            None => format!("the other jobs stay in {}", self.db.display()),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A place with a broker and a ledger, and the processes on it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goose_client::Client;
+use goose_core::broker::Broker;
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::brokers::{self, Address, Kind, Settings};
+use crate::child::Process;
+use crate::ledger::{Entry, Ledger, Tail, now};
+use crate::oracle::{Findings, Leftovers, judge};
+
+/// How long a process may take to start or to stop, and jobs that nothing hinders may take: a limit for what hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often the ledger is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A fresh place, removed when this is dropped.
+#[derive(Debug)]
+pub struct Lab {
+    folder: TempDir,
+    address: Address,
+    /// Everything read from the ledger so far.
+    entries: Vec<Entry>,
+    tail: Tail,
+}
+
+impl Lab {
+    /// A place with an empty broker of this kind.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn new(kind: Kind) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let address = match kind {
+            Kind::Sqlite => Address::Sqlite(folder.path().join("jobs.db")),
+        };
+        let tail = Tail::of(folder.path().join("ledger"));
+        Ok(Self { folder, address, entries: Vec::new(), tail })
+    }
+
+    /// Where the broker is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Where the ledger is.
+    #[must_use]
+    pub fn ledger_path(&self) -> PathBuf {
+        self.folder.path().join("ledger")
+    }
+
+    /// The ledger, to write to.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn ledger(&self) -> Result<Ledger> {
+        Ledger::open(self.ledger_path())
+    }
+
+    /// A handle of this process on the broker.
+    ///
+    /// # Errors
+    /// What the broker answers.
+    pub async fn broker(&self) -> Result<Arc<dyn Broker>> {
+        Ok(brokers::open(&self.address, Settings::default()).await?)
+    }
+
+    /// A client of this process.
+    ///
+    /// # Errors
+    /// What the broker answers.
+    pub async fn client(&self) -> Result<Client> {
+        Ok(Client::new(self.broker().await?))
+    }
+
+    /// Starts a worker and waits until it takes jobs. More flags of `chaos-worker` go in pairs.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn worker(&self, flags: &[(&str, u64)]) -> Result<Process> {
+        let mut worker = Process::start("chaos-worker", self.arguments(flags))?;
+        match worker.line(PATIENCE).await?.as_str() {
+            "ready" => Ok(worker),
+            other => Err(format!("a worker said {other:?} instead of \"ready\"").into()),
+        }
+    }
+
+    /// Starts a producer. More flags of `chaos-producer` go in pairs.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn producer(&self, flags: &[(&str, u64)]) -> Result<Process> {
+        Process::start("chaos-producer", self.arguments(flags))
+    }
+
+    fn arguments(&self, flags: &[(&str, u64)]) -> Vec<String> {
+        let ledger = self.ledger_path().display().to_string();
+        let mut arguments = vec!["--broker".to_owned(), self.address.to_string(), "--ledger".to_owned(), ledger];
+        for (name, value) in flags {
+            arguments.extend([format!("--{name}"), value.to_string()]);
+        }
+        arguments
+    }
+
+    /// Kills a process and writes that down.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub fn kill(&self, process: &mut Process) -> Result<()> {
+        process.kill()?;
+        self.note_fault(process.pid(), "killed")
+    }
+
+    /// Writes down that a process was hurt.
+    ///
+    /// # Errors
+    /// The ledger cannot be written.
+    pub fn note_fault(&self, pid: u32, what: &str) -> Result<()> {
+        self.ledger()?.record(&Entry::Fault { pid, what: what.to_owned(), at: now() })
+    }
+
+    /// Everything in the ledger.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn entries(&mut self) -> Result<&[Entry]> {
+        self.entries.extend(self.tail.read()?);
+        Ok(&self.entries)
+    }
+
+    /// Waits until the ledger fulfils a condition.
+    ///
+    /// # Errors
+    /// It does not in time; the error says what is there.
+    pub async fn until(&mut self, limit: Duration, what: &str, condition: impl Fn(&[Entry]) -> bool) -> Result<()> {
+        let looking = async {
+            let mut again = tokio::time::interval(LOOK_AGAIN);
+            loop {
+                again.tick().await;
+                if condition(self.entries()?) {
+                    return Ok(());
+                }
+            }
+        };
+        match tokio::time::timeout(limit, looking).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("waited {limit:?} for {what}; the ledger has {} entries", self.entries.len()).into()),
+        }
+    }
+
+    /// Judges the run. All workers must have ended.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or what the broker answers.
+    pub async fn judge(&mut self) -> Result<Findings> {
+        let broker = self.broker().await?;
+        let left = Leftovers::of(&*broker).await?;
+        broker.close().await?;
+        Ok(judge(self.entries()?, &left))
+    }
+}

@@ -1,0 +1,81 @@
+//! One event, and its line.
+
+use std::fmt;
+use std::str::FromStr;
+
+use goose_core::{BoxError, JobId, Timestamp};
+
+use crate::Result;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// An enqueue of this job returned `Ok`.
+    Acknowledged {
+        /// The job.
+        id: JobId,
+    },
+    /// A handler was called.
+    Started {
+        /// The job.
+        id: JobId,
+        /// The worker's process.
+        pid: u32,
+        /// Which attempt, from 1. A second start of one attempt is a double run.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// A handler came to its end, whatever it returned.
+    Finished {
+        /// The job.
+        id: JobId,
+        /// The worker's process.
+        pid: u32,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// A process was hurt on purpose. Written when it is over: after the kill, after the process goes on.
+    Fault {
+        /// Whose.
+        pid: u32,
+        /// What was done, in one word.
+        what: String,
+        /// When it was over.
+        at: Timestamp,
+    },
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acknowledged { id } => write!(f, "acknowledged {id}"),
+            Self::Started { id, pid, attempt, at } => write!(f, "started {id} {pid} {attempt} {}", at.as_millis()),
+            Self::Finished { id, pid, attempt, at } => write!(f, "finished {id} {pid} {attempt} {}", at.as_millis()),
+            Self::Fault { pid, what, at } => write!(f, "fault {what} {pid} {}", at.as_millis()),
+        }
+    }
+}
+
+impl FromStr for Entry {
+    type Err = BoxError;
+
+    fn from_str(line: &str) -> Result<Self> {
+        let at = |millis: &str| Ok::<_, BoxError>(Timestamp::from_millis(millis.parse()?));
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["acknowledged", id] => Ok(Self::Acknowledged { id: id.parse()? }),
+            ["started", id, pid, attempt, millis] => {
+                Ok(Self::Started { id: id.parse()?, pid: pid.parse()?, attempt: attempt.parse()?, at: at(millis)? })
+            }
+            ["finished", id, pid, attempt, millis] => {
+                Ok(Self::Finished { id: id.parse()?, pid: pid.parse()?, attempt: attempt.parse()?, at: at(millis)? })
+            }
+            ["fault", what, pid, millis] => {
+                Ok(Self::Fault { what: what.to_owned(), pid: pid.parse()?, at: at(millis)? })
+            }
+            _ => Err(format!("{line:?} is not a line of a ledger").into()),
+        }
+    }
+}

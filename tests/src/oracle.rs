@@ -1,0 +1,218 @@
+//! Compares the ledger with what is left in the broker: is anything lost, doubled, or claimed by nobody?
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::time::Duration;
+
+use goose_core::broker::Broker;
+use goose_core::broker::capability::{JobFilter, Page, require};
+use goose_core::{JobId, Timestamp};
+
+use crate::Result;
+use crate::ledger::Entry;
+
+/// How long after a fault a start may still be put down to it: a process that was stopped between looking at its claim
+/// and writing its line writes it when it goes on.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// What the oracle found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// Ids whose enqueue returned `Ok`.
+    pub acknowledged: usize,
+    /// Acknowledged ids that ran to the end at least once.
+    pub ran: usize,
+    /// Acknowledged ids that did not, but are still there in some state.
+    pub present: usize,
+    /// Acknowledged ids that neither ran nor are there.
+    pub lost: Vec<JobId>,
+    /// Ids of which an attempt was started again although nothing had been done to the worker that started it first.
+    pub doubled_without_fault: Vec<JobId>,
+    /// How many attempts were started again after their worker was hurt.
+    pub doubled_by_fault: usize,
+    /// Ids that ran without having been acknowledged. Right only where a producer was killed.
+    pub unacknowledged: usize,
+    /// Jobs that are still claimed although every worker has ended.
+    pub still_claimed: u64,
+}
+
+impl Findings {
+    /// Whether every invariant held.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.lost.is_empty() && self.doubled_without_fault.is_empty() && self.still_claimed == 0
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (lost, doubled) = (self.lost.len(), self.doubled_without_fault.len());
+        write!(f, "chaos: acknowledged={} ran={} lost={lost}", self.acknowledged, self.ran)?;
+        write!(f, " doubled_without_fault={doubled} doubled_by_fault={}", self.doubled_by_fault)?;
+        write!(f, " present={} unacknowledged={}", self.present, self.unacknowledged)?;
+        write!(f, " still_claimed={}", self.still_claimed)?;
+        for (what, ids) in [("lost", &self.lost), ("doubled", &self.doubled_without_fault)] {
+            for id in ids.iter().take(20) {
+                write!(f, "\n{what}: {id}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is left in a broker after a run.
+#[derive(Debug, Clone, Default)]
+pub struct Leftovers {
+    /// Jobs that wait in a queue, wait for their time, or are dead.
+    pub present: HashSet<JobId>,
+    /// How many jobs are claimed.
+    pub claimed: u64,
+}
+
+impl Leftovers {
+    /// Looks through everything a broker holds.
+    ///
+    /// # Errors
+    /// The broker lacks a capability, or what it answers.
+    pub async fn of(broker: &dyn Broker) -> Result<Self> {
+        let all = JobFilter::default();
+        let mut present = HashSet::new();
+        let enqueued = require(broker, "enqueued jobs", broker.enqueued_jobs())?;
+        for queue in enqueued.queues().await? {
+            let mut page = Some(Page::first(Page::MAX));
+            while let Some(this) = page {
+                let paged = enqueued.find(&queue, &all, this).await?;
+                present.extend(paged.items.iter().map(|job| job.id));
+                page = paged.next.map(|cursor| Page::after(Page::MAX, cursor));
+            }
+        }
+        let scheduled = require(broker, "scheduled jobs", broker.scheduled_jobs())?;
+        let mut page = Some(Page::first(Page::MAX));
+        while let Some(this) = page {
+            let paged = scheduled.find(&all, this).await?;
+            present.extend(paged.items.iter().map(|scheduled| scheduled.job.id));
+            page = paged.next.map(|cursor| Page::after(Page::MAX, cursor));
+        }
+        let dead = require(broker, "dead jobs", broker.dead_jobs())?;
+        let mut page = Some(Page::first(Page::MAX));
+        while let Some(this) = page {
+            let paged = dead.find(&all, this).await?;
+            present.extend(paged.items.iter().map(|dead| dead.id));
+            page = paged.next.map(|cursor| Page::after(Page::MAX, cursor));
+        }
+        let statistics = require(broker, "statistics", broker.statistics())?;
+        let claimed = statistics.queues().await?.iter().map(|counts| counts.running).sum();
+        Ok(Self { present, claimed })
+    }
+}
+
+/// Judges a run by its ledger and by what is left.
+#[must_use]
+pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
+    let mut findings = Findings { still_claimed: left.claimed, ..Findings::default() };
+    let mut acknowledged = HashSet::new();
+    let mut finished = HashSet::new();
+    let mut faults: HashMap<u32, Timestamp> = HashMap::new();
+    let mut starts: HashMap<(JobId, u32), Vec<(u32, Timestamp)>> = HashMap::new();
+    for entry in entries {
+        match entry {
+            Entry::Acknowledged { id } => drop(acknowledged.insert(*id)),
+            Entry::Finished { id, .. } => drop(finished.insert(*id)),
+            Entry::Started { id, pid, attempt, at } => starts.entry((*id, *attempt)).or_default().push((*pid, *at)),
+            Entry::Fault { pid, at, .. } => {
+                let last = faults.entry(*pid).or_insert(*at);
+                *last = (*last).max(*at);
+            }
+        }
+    }
+    let hurt_since =
+        |pid: &u32, at: &Timestamp| faults.get(pid).is_some_and(|fault| fault.saturating_add(GRACE) >= *at);
+    for ((id, _), mut starts) in starts {
+        starts.sort_by_key(|(_, at)| *at);
+        // Each start but the last must have been cut short by a fault.
+        let again = starts.len() - 1;
+        let cut = starts.iter().take(again).filter(|(pid, at)| hurt_since(pid, at)).count();
+        findings.doubled_by_fault += cut;
+        if cut < again {
+            findings.doubled_without_fault.push(id);
+        }
+    }
+    findings.acknowledged = acknowledged.len();
+    findings.unacknowledged = finished.difference(&acknowledged).count();
+    for id in acknowledged {
+        if finished.contains(&id) {
+            findings.ran += 1;
+        } else if left.present.contains(&id) {
+            findings.present += 1;
+        } else {
+            findings.lost.push(id);
+        }
+    }
+    findings.lost.sort_unstable();
+    findings.doubled_without_fault.sort_unstable();
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(id: JobId, pid: u32, attempt: u32, millis: i64) -> Entry {
+        Entry::Started { id, pid, attempt, at: Timestamp::from_millis(millis) }
+    }
+
+    fn finished(id: JobId, pid: u32, attempt: u32) -> Entry {
+        Entry::Finished { id, pid, attempt, at: Timestamp::EPOCH }
+    }
+
+    fn killed(pid: u32, millis: i64) -> Entry {
+        Entry::Fault { pid, what: "killed".to_owned(), at: Timestamp::from_millis(millis) }
+    }
+
+    #[test]
+    fn a_job_that_neither_ran_nor_is_there_is_lost() {
+        let [ran, waits, lost] = [(); 3].map(|()| JobId::new());
+        let mut entries = [ran, waits, lost].map(|id| Entry::Acknowledged { id }).to_vec();
+        // Started is not enough.
+        entries.extend([started(ran, 1, 1, 1), finished(ran, 1, 1), started(lost, 1, 1, 1)]);
+        let left = Leftovers { present: [waits].into(), claimed: 0 };
+        let findings = judge(&entries, &left);
+        assert_eq!((findings.acknowledged, findings.ran, findings.present), (3, 1, 1));
+        assert_eq!(findings.lost, [lost]);
+        assert!(!findings.is_clean());
+        assert!(findings.to_string().starts_with("chaos: acknowledged=3 ran=1 lost=1 doubled_without_fault=0 "));
+        assert!(findings.to_string().ends_with(&format!("\nlost: {lost}")));
+    }
+
+    #[test]
+    fn a_second_start_needs_a_fault_of_the_first_worker_after_its_start() {
+        let doubled = |faults: &[Entry]| {
+            let id = JobId::new();
+            let mut entries = vec![Entry::Acknowledged { id }, started(id, 1, 1, 1_000), started(id, 2, 1, 9_000)];
+            entries.push(finished(id, 2, 1));
+            entries.extend_from_slice(faults);
+            let findings = judge(&entries, &Leftovers::default());
+            (findings.doubled_by_fault, findings.doubled_without_fault.len(), findings.is_clean())
+        };
+        assert_eq!(doubled(&[]), (0, 1, false));
+        assert_eq!(doubled(&[killed(1, 1_500)]), (1, 0, true));
+        // The wrong worker, and a fault that was over long before.
+        assert_eq!(doubled(&[killed(2, 1_500)]), (0, 1, false));
+        assert_eq!(doubled(&[killed(1, 500)]), (0, 1, false));
+    }
+
+    #[test]
+    fn another_attempt_is_no_double_run() {
+        let id = JobId::new();
+        let entries = [started(id, 1, 1, 1), finished(id, 1, 1), started(id, 1, 2, 2), finished(id, 1, 2)];
+        let findings = judge(&entries, &Leftovers::default());
+        assert!(findings.is_clean());
+        assert_eq!(findings.unacknowledged, 1);
+    }
+
+    #[test]
+    fn a_claim_that_nobody_holds_is_not_clean() {
+        let left = Leftovers { claimed: 1, ..Leftovers::default() };
+        assert!(!judge(&[], &left).is_clean());
+    }
+}

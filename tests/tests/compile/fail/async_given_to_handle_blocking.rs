@@ -1,0 +1,18 @@
+//! An async function is for handle.
+
+use goose_worker::{JobArgs, Worker, broker::Broker};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Ping(u32);
+impl JobArgs for Ping {
+    const NAME: &'static str = "ping";
+}
+
+async fn ping(_: Ping) {}
+
+fn build(broker: impl Broker) {
+    let _ = Worker::builder(broker).handle_blocking(ping);
+}
+
+fn main() {}

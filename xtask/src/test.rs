@@ -1,0 +1,114 @@
+//! `cargo xtask test`: all set-up and every test there is.
+
+use std::process::{Command, Stdio};
+
+use crate::cargo::Cargo;
+use crate::steps::Steps;
+use crate::{Failure, Result, feature_sets, quickstart};
+
+pub(crate) fn run() -> Result<()> {
+    let mut steps = Steps::default();
+    let mut count = Count::default();
+    let result = run_steps(&mut steps, &mut count);
+    println!("\n{}", steps.table());
+    println!("{}", count.summary());
+    result
+}
+
+/// The whole of the workspace first, with every feature: that is where nearly everything is found. Then each
+/// other feature set, because code and tests can also break by a feature's absence. Then the program that
+/// the README promises, with its crash.
+fn run_steps(steps: &mut Steps, count: &mut Count) -> Result<()> {
+    steps.run("set-up", find_c_compiler)?;
+    let whole = Cargo::new(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    steps.run("tests, all features", || count.run(&whole))?;
+    for set in feature_sets::of_workspace()?.into_iter().filter(|set| !set.is_all) {
+        let features = if set.features.is_empty() { "no features".to_owned() } else { set.features.join(", ") };
+        let call = set.cargo("test").args(["--no-fail-fast"]);
+        steps.run(format!("tests, {} with {features}", set.package), || count.run(&call))?;
+    }
+    steps.run("quickstart with a crash", || quickstart::program().args(["--", "--crash", "."]).run())
+}
+
+/// SQLite is compiled from its C source; without a compiler the failure would be a page of build output.
+fn find_c_compiler() -> Result<()> {
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    // `CC` may hold arguments as well; the first word is the program.
+    let program = compiler.to_string_lossy().split_whitespace().next().unwrap_or("cc").to_owned();
+    let found = Command::new(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    match found {
+        Ok(_) => {
+            println!("C compiler: {program}");
+            Ok(())
+        }
+        Err(error) => Err(Failure::new(format!(
+            "cannot start the C compiler {program:?}: {error}; install gcc or clang, or set CC: SQLite is built from source"
+        ))),
+    }
+}
+
+/// What the test programs reported.
+#[derive(Debug, Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    /// Names of the tests that were not run, with the reason where one is given.
+    skipped: Vec<String>,
+}
+
+impl Count {
+    /// Runs tests, passes their output on and reads along.
+    fn run(&mut self, call: &Cargo) -> Result<()> {
+        call.run_lines(|line| {
+            println!("{line}");
+            self.read(line);
+        })
+    }
+
+    /// Reads one line of a test program: a skipped test, or the summary at its end.
+    fn read(&mut self, line: &str) {
+        if let Some((name, rest)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
+            self.skipped.push(format!("{name}{rest}"));
+        }
+        let Some(numbers) = line.strip_prefix("test result: ") else { return };
+        let number = |what: &str| -> u64 {
+            let before = numbers.split(what).next().unwrap_or_default().trim_end();
+            before.rsplit([' ', '.', ';']).next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        self.passed += number(" passed");
+        self.failed += number(" failed");
+    }
+
+    /// One line, and one more for each test that was not run: a skip must be seen.
+    fn summary(&self) -> String {
+        let Self { passed, failed, skipped } = self;
+        let mut text = format!("test: {passed} passed, {failed} failed, {} skipped", skipped.len());
+        for name in skipped {
+            text.push_str("\n  skipped: ");
+            text.push_str(name);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up_and_skips_are_named() {
+        let mut count = Count::default();
+        for line in [
+            "test retry::doubles ... ok",
+            "test conformance::batches ... ignored, sqlite has no batches",
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s",
+            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s",
+        ] {
+            count.read(line);
+        }
+        assert_eq!(
+            count.summary(),
+            "test: 15 passed, 2 failed, 1 skipped\n  skipped: conformance::batches, sqlite has no batches"
+        );
+    }
+}
