@@ -1,6 +1,7 @@
 //! What a user of the test kit writes: a job that fails for a while, retried on a clock that the test moves.
 
 #![cfg(feature = "memory")]
+#![expect(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

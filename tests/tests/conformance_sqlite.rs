@@ -1,5 +1,7 @@
 //! The conformance suite over the embedded broker: in a file that several handles share, and in memory.
 
+#![expect(clippy::print_stderr, reason = "a test program of its own")]
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;

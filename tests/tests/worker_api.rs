@@ -1,5 +1,12 @@
 //! Client and worker together on a real broker: what a job says, and what becomes of it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed expectation is how a test reports"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,8 +89,14 @@ async fn retries_are_counted_in_the_retry_queue_and_the_last_one_is_death() {
             .pool(Pool::queue("default"))
             .pool(Pool::queue("slow").concurrency(1))
             .handle(say)
-            .on_error(move |failed: FailedAttempt| std::future::ready(errors.send(failed.attempt).unwrap()))
-            .on_death(move |death: Death| std::future::ready(deaths.send(death).unwrap()))
+            .on_error(move |failed: FailedAttempt| {
+                let errors = errors.clone();
+                async move { errors.send(failed.attempt).unwrap() }
+            })
+            .on_death(move |death: Death| {
+                let deaths = deaths.clone();
+                async move { deaths.send(death).unwrap() }
+            })
     };
     worker().drain().await.unwrap();
     assert_enqueued(&test, Expected::<Say>::once().queue("slow").scheduled()).await;

@@ -51,7 +51,8 @@ fn find_c_compiler() -> Result<()> {
 #[derive(Debug, Default)]
 struct Count {
     passed: u64,
-    failed: u64,
+    /// Names of the tests that failed.
+    failed: Vec<String>,
     /// Names of the tests that were not run, with the reason where one is given.
     skipped: Vec<String>,
 }
@@ -65,27 +66,31 @@ impl Count {
         })
     }
 
-    /// Reads one line of a test program: a skipped test, or the summary at its end.
+    /// Reads one line of a test program: a test that was skipped or failed, or the result at the end.
     fn read(&mut self, line: &str) {
-        if let Some((name, rest)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
-            self.skipped.push(format!("{name}{rest}"));
+        let Some(line) = line.strip_prefix("test ") else { return };
+        if let Some(numbers) = line.strip_prefix("result: ") {
+            let before = numbers.split(" passed").next().unwrap_or_default();
+            self.passed += before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+            return;
         }
-        let Some(numbers) = line.strip_prefix("test result: ") else { return };
-        let number = |what: &str| -> u64 {
-            let before = numbers.split(what).next().unwrap_or_default().trim_end();
-            before.rsplit([' ', '.', ';']).next().and_then(|number| number.parse().ok()).unwrap_or(0)
-        };
-        self.passed += number(" passed");
-        self.failed += number(" failed");
+        // Test programs pad their columns.
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some((name, reason)) = line.split_once("... ignored") {
+            self.skipped.push(words(&format!("{name}{reason}")));
+        } else if let Some((name, _)) = line.split_once("... FAILED") {
+            self.failed.push(words(name));
+        }
     }
 
-    /// One line, and one more for each test that was not run: a skip must be seen.
+    /// One line, and one more for each test that failed or was not run: both must be seen.
     fn summary(&self) -> String {
         let Self { passed, failed, skipped } = self;
-        let mut text = format!("test: {passed} passed, {failed} failed, {} skipped", skipped.len());
-        for name in skipped {
-            text.push_str("\n  skipped: ");
-            text.push_str(name);
+        let mut text = format!("test: {passed} passed, {} failed, {} skipped", failed.len(), skipped.len());
+        for (what, names) in [("skipped", skipped), ("failed", failed)] {
+            for name in names {
+                text.push_str(&format!("\n  {what}: {name}"));
+            }
         }
         text
     }
@@ -100,15 +105,17 @@ mod tests {
         let mut count = Count::default();
         for line in [
             "test retry::doubles ... ok",
-            "test conformance::batches ... ignored, sqlite has no batches",
+            "test retry::is_bounded ... FAILED",
+            "test conformance::batches   ... ignored   (sqlite has no batches)",
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s",
-            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s",
+            "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s",
         ] {
             count.read(line);
         }
         assert_eq!(
             count.summary(),
-            "test: 15 passed, 2 failed, 1 skipped\n  skipped: conformance::batches, sqlite has no batches"
+            "test: 15 passed, 1 failed, 1 skipped\n  skipped: conformance::batches (sqlite has no batches)\n  \
+             failed: retry::is_bounded"
         );
     }
 }

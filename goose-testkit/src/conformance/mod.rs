@@ -5,8 +5,8 @@
 //!
 //! # For your own broker
 //!
-//! 1. Add `goose-testkit` with the feature `libtest` to your dev-dependencies, and a test target without the standard
-//!    harness:
+//! 1. Add `goose-testkit` to your dev-dependencies with `default-features = false` and the feature `libtest`, and a test
+//!    target without the standard harness:
 //!
 //!    ```toml
 //!    [[test]]

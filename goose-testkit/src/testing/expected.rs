@@ -14,11 +14,13 @@ use super::enqueued::{decode, waiting};
 /// The most jobs a failure lists.
 const LISTED: usize = 30;
 
+type Condition<A> = Box<dyn Fn(&A) -> bool + Send + Sync>;
+
 /// How many jobs with arguments `A` should wait, and what they should be like.
 #[must_use = "pass it to `assert_enqueued`"]
 pub struct Expected<A> {
     times: Times,
-    condition: Option<Box<dyn Fn(&A) -> bool + Send + Sync>>,
+    condition: Option<Condition<A>>,
     queue: Option<String>,
     tag: Option<String>,
     /// `Some(false)` for jobs that are ready, `Some(true)` for those that wait for their time.

@@ -42,11 +42,9 @@
 mod enqueued;
 mod expected;
 mod manual_clock;
-#[cfg(feature = "memory")]
 mod test_broker;
 
 pub use enqueued::{Enqueued, enqueued};
 pub use expected::{Expected, assert_enqueued};
 pub use manual_clock::ManualClock;
-#[cfg(feature = "memory")]
 pub use test_broker::TestBroker;

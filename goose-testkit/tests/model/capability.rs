@@ -91,7 +91,7 @@ impl State {
         count
     }
 
-    fn to_front(&mut self, id: JobId) {
+    fn bring_forward(&mut self, id: JobId) {
         if let Some(record) = self.jobs.get(&id).cloned() {
             self.unlist(&record);
             self.put_back(id);
@@ -121,7 +121,7 @@ impl EnqueuedJobs for Model {
     }
 
     fn prioritise(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
-        answer(self, |state| state.in_queue(id).is_some().then(|| state.to_front(id)).is_some())
+        answer(self, |state| state.in_queue(id).is_some().then(|| state.bring_forward(id)).is_some())
     }
 
     fn delete(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
@@ -153,7 +153,7 @@ impl ScheduledJobs for Model {
     }
 
     fn prioritise(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
-        answer(self, |state| state.waiting_for_its_time(id).is_some().then(|| state.to_front(id)).is_some())
+        answer(self, |state| state.waiting_for_its_time(id).is_some().then(|| state.bring_forward(id)).is_some())
     }
 
     fn delete(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {

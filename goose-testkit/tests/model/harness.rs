@@ -39,7 +39,11 @@ impl Harness for ModelHarness {
     fn connect<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<Process>> {
         let model = self.model(namespace);
         let doomed = model.clone();
-        Box::pin(async move { Ok(Process::new(model, move || std::future::ready(doomed.crash()))) })
+        let crash = move || {
+            doomed.crash();
+            std::future::ready(())
+        };
+        Box::pin(async move { Ok(Process::new(model, crash)) })
     }
 
     fn enqueue_raw<'a>(

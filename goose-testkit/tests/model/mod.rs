@@ -6,6 +6,7 @@
 
 mod broker;
 mod capability;
+mod claims;
 mod consumer;
 mod defect;
 mod harness;

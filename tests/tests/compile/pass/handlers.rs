@@ -45,7 +45,7 @@ async fn timing(job: Arc<Job>, cx: Context, next: Next) -> Outcome {
     next.run(job, cx).await
 }
 
-fn build(broker: impl Broker) -> WorkerBuilder {
+fn build<B: Broker>(broker: B) -> WorkerBuilder {
     let captured = String::from("prefix");
     Worker::builder(broker)
         .middleware(timing)
