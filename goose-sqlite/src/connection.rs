@@ -1,63 +1,74 @@
 //! Opening the file: settings, checks, and waiting for other processes.
 
 use std::cell::Cell;
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use goose_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{SqlResult, translate_one};
-use crate::migrations::migrate;
+use crate::migrations::{check_owner, migrate};
 use crate::options::{Place, SqliteOptions, Synchronous};
 
 /// Opens the place the options name and makes it ready for use.
 pub(crate) fn open(options: &SqliteOptions) -> Result<Connection> {
-    let mut conn = match &options.place {
-        Place::Memory => Connection::open_in_memory().map_err(translate_one)?,
-        Place::File(path) => {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("the folder {} does not exist, create it first", folder.display()),
-                ));
-            }
-            // No shared cache and no URI names: the path is a path.
-            let flags =
-                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let opened = Connection::open_with_flags(path, flags);
-            let named = |error| translate_one(error).with_path(path.display());
-            return opened.map_err(named).and_then(|mut conn| {
-                configure(&conn, options).map_err(named)?;
-                migrate(&mut conn).map_err(|error| error.with_path(path.display()))?;
-                Ok(conn)
-            });
-        }
+    let Place::File(path) = &options.place else {
+        return ready(Connection::open_in_memory().map_err(translate_one)?, options);
     };
-    configure(&conn, options).map_err(translate_one)?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("the folder {} does not exist, create it first", folder.display()),
+        ));
+    }
+    // No URI names: the path is a path.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, error));
+    opened
+        .and_then(|conn| ready(conn, options))
+        .map_err(|error| Error::new(error.kind(), format!("cannot open {}", path.display())).with_source(error))
+}
+
+/// Checks whose file it is before anything is changed in it, then sets it up.
+fn ready(mut conn: Connection, options: &SqliteOptions) -> Result<Connection> {
+    busy::allow(options.busy_timeout);
+    conn.busy_handler(Some(busy::wait)).map_err(translate_one)?;
+    check_owner(&conn)?;
+    configure(&conn, options)?;
     migrate(&mut conn)?;
     Ok(conn)
 }
 
-/// Names the file in an error, once.
-trait WithPath {
-    fn with_path(self, path: impl std::fmt::Display) -> Self;
-}
-
-impl WithPath for Error {
-    fn with_path(self, path: impl std::fmt::Display) -> Self {
-        Self::new(self.kind(), format!("cannot open {path}")).with_source(self)
+/// SQLite says only that it cannot open the file; the operating system knows why.
+fn cannot_open(path: &Path, error: rusqlite::Error) -> Error {
+    let told = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let is_refusal = |kind| matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
+    match told {
+        Err(reason) if !is_refusal(reason.kind()) => {
+            Error::new(ErrorKind::Unavailable, "the operating system does not open the file").with_source(reason)
+        }
+        _ => translate_one(error),
     }
 }
 
-fn configure(conn: &Connection, options: &SqliteOptions) -> SqlResult<()> {
-    busy::allow(options.busy_timeout);
-    conn.busy_handler(Some(busy::wait))?;
+fn configure(conn: &Connection, options: &SqliteOptions) -> Result<()> {
+    set(conn, options).map_err(translate_one)?;
+    let mode: String =
+        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(translate_one)?;
+    if mode != "wal" && mode != "memory" {
+        let unsupported = "the file system does not support SQLite's WAL mode; put the file on a local disk";
+        return Err(Error::new(ErrorKind::Misconfigured, format!("{unsupported} (journal mode {mode})")));
+    }
+    Ok(())
+}
+
+fn set(conn: &Connection, options: &SqliteOptions) -> SqlResult<()> {
     // The default of 16 would evict statements of the hot path.
     conn.set_prepared_statement_cache_capacity(100);
     // Must come before anything writes; a file that has pages keeps its size.
     conn.pragma_update(None, "page_size", 4096)?;
-    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-    debug_assert!(mode == "wal" || mode == "memory", "journal mode {mode}");
     let synchronous = match options.synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
@@ -67,10 +78,6 @@ fn configure(conn: &Connection, options: &SqliteOptions) -> SqlResult<()> {
     pragma(conn, "wal_autocheckpoint", 4000)?;
     pragma(conn, "journal_size_limit", 64 << 20)?;
     conn.pragma_update(None, "cache_size", -16_384)?;
-    if let Some(bytes) = options.max_file_size {
-        let pages = i64::try_from(bytes / 4096).unwrap_or(i64::MAX).max(1);
-        pragma(conn, "max_page_count", pages)?;
-    }
     Ok(())
 }
 
@@ -111,8 +118,13 @@ pub(crate) mod busy {
             return false;
         }
         let jitter = u64::from(now.elapsed().subsec_nanos() ^ std::process::id()) % 100;
-        std::thread::park_timeout(Duration::from_micros(50 + jitter));
+        pause(Duration::from_micros(50 + jitter));
         true
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the thread must stay away from the lock, whatever it is sent")]
+    pub(crate) fn pause(time: Duration) {
+        std::thread::sleep(time);
     }
 
     /// Whether this thread had to wait for another process within the last 100 ms.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use goose_core::broker::{Consumer, Delivery, LoopHealth, Receipt, SettleError, Settlement};
-use goose_core::{BoxFuture, Result};
+use goose_core::broker::{Consumer, Delivery, LoopHealth, Receipt, SettleError, Settlement, Verdict};
+use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
 use crate::broker::EngineHandle;
@@ -23,6 +23,30 @@ pub(crate) struct SqliteConsumer {
 impl SqliteConsumer {
     pub(crate) fn new(engine: EngineHandle, session: Arc<Session>) -> Self {
         Self { engine, session }
+    }
+}
+
+/// Whether an error may be one settlement's fault, so that the others would do without it.
+fn is_about_one_of_them(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OutcomeUnknown | ErrorKind::Closed)
+}
+
+impl SqliteConsumer {
+    /// Each in a transaction of its own; first those that make room, since the reason may be a full disk.
+    async fn settle_one_by_one(&self, settlements: &[Settlement]) -> Vec<Result<(), SettleError>> {
+        let stores = |i: &usize| {
+            matches!(settlements[*i].verdict, Verdict::Retry { .. } | Verdict::Snooze { .. } | Verdict::Bury { .. })
+        };
+        let mut order: Vec<usize> = (0..settlements.len()).collect();
+        order.sort_by_key(stores);
+        let mut all: Vec<Result<(), SettleError>> = settlements.iter().map(|_| Err(SettleError::Fenced)).collect();
+        for i in order {
+            let outcome = self.engine.ask(Settle::work(&settlements[i..=i])).await;
+            if let Some(answer) = answers(outcome, 1).pop() {
+                all[i] = answer;
+            }
+        }
+        all
     }
 }
 
@@ -51,8 +75,12 @@ impl Consumer for SqliteConsumer {
             if settlements.is_empty() {
                 return Vec::new();
             }
-            let outcome = self.engine.ask(Settle::work(settlements)).await;
-            answers(outcome, settlements.len())
+            match self.engine.ask(Settle::work(settlements)).await {
+                Err(error) if settlements.len() > 1 && is_about_one_of_them(&error) => {
+                    self.settle_one_by_one(settlements).await
+                }
+                outcome => answers(outcome, settlements.len()),
+            }
         })
     }
 

@@ -7,7 +7,7 @@ use goose_core::{Job, JobId, Result, Timestamp, codec};
 use crate::error::SqlResult;
 
 /// A row as the statements of `sql` select it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) seq: i64,
     pub(crate) id: JobId,

@@ -61,6 +61,7 @@ impl Work for Enqueue {
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> SqlResult<()> {
+        tx.check_room()?;
         let places: Vec<Place> = self.jobs.iter().map(|job| job.place(tx)).collect();
         let front = places.iter().filter(|place| matches!(place, Place::Front)).count();
         let mut front_rank = if front > 0 { tx.front(front)? } else { 0 };

@@ -7,10 +7,11 @@ use goose_core::broker::{DeathCause, DeathReason, Delivery};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::counts::State;
-use crate::encoding::{Claim, Row};
+use crate::encoding::{Claim, Row, kind};
 use crate::error::SqlResult;
 use crate::names::Names;
-use crate::recover::bury;
+use crate::places::Target;
+use crate::recover::{SUSPECT, apart, bury};
 use crate::session::Session;
 use crate::sql;
 use crate::tx::Tx;
@@ -86,10 +87,14 @@ fn take(tx: &mut Tx<'_>, session: &Session, queue: i64, n: usize, claimed: &mut 
         tx.conn.prepare_cached(sql::SCHEDULED_REMOVE_TO)?.execute(end)?;
         tx.counts.add(queue, State::Scheduled, -count(&due));
     }
+    let due = keep_apart(tx, session, due)?;
     let ready = rows(tx, sql::READY, params![queue, limit(due.len())])?;
     if let Some(last) = ready.last() {
         tx.conn.prepare_cached(sql::READY_REMOVE_TO)?.execute(params![queue, last.rank, last.seq])?;
         tx.counts.add(queue, State::Ready, -count(&ready));
+    }
+    if due.is_empty() && ready.is_empty() {
+        drop_orphans(tx, queue)?;
     }
     for row in due.into_iter().chain(ready) {
         match row.job() {
@@ -106,6 +111,40 @@ fn take(tx: &mut Tx<'_>, session: &Session, queue: i64, n: usize, claimed: &mut 
                 bury(tx, &row, reason, None)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Lets one suspect of several pass; the others come back later, one after another. However long nobody was there to
+/// claim them, they are not claimed together.
+fn keep_apart(tx: &mut Tx<'_>, session: &Session, due: Vec<Row>) -> SqlResult<Vec<Row>> {
+    let suspects = due.iter().filter(|row| row.recoveries >= SUSPECT).count();
+    if suspects < 2 {
+        return Ok(due);
+    }
+    let (mut passed, mut kept_back) = (Vec::with_capacity(due.len()), 0);
+    let mut first = true;
+    for row in due {
+        if row.recoveries < SUSPECT || std::mem::take(&mut first) {
+            passed.push(row);
+        } else {
+            kept_back += 1;
+            let at = tx.after(apart(session.lease, kept_back, suspects));
+            tx.move_to(row.seq, row.queue, row.recoveries, Target::Scheduled { at, kind: kind::RECOVERED })?;
+        }
+    }
+    Ok(passed)
+}
+
+/// Nothing could be claimed from this queue. If it says that something stands there, the file is damaged: the keys
+/// name jobs that do not exist, and would make everybody look for them for ever.
+fn drop_orphans(tx: &mut Tx<'_>, queue: i64) -> SqlResult<()> {
+    let ready = tx.conn.prepare_cached(sql::READY_CLEAR)?.execute([queue])?;
+    let due = tx.conn.prepare_cached(sql::DUE_CLEAR)?.execute([queue, tx.now.as_millis()])?;
+    if ready + due > 0 {
+        tracing::error!(ready, due, "the database named jobs that do not exist; was it edited by hand?");
+        tx.counts.add(queue, State::Ready, -i64::try_from(ready).unwrap_or(0));
+        tx.counts.add(queue, State::Scheduled, -i64::try_from(due).unwrap_or(0));
     }
     Ok(())
 }

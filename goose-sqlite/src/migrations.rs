@@ -38,6 +38,11 @@ fn run(conn: &mut Connection, steps: &[&str]) -> Result<()> {
     transaction.commit().map_err(translate_one)
 }
 
+/// Refuses the files of other programs and of newer versions, without changing anything.
+pub(crate) fn check_owner(conn: &Connection) -> Result<()> {
+    inspect(conn, STEPS.len()).map(drop)
+}
+
 /// The version of the file; `None` when it is empty.
 fn inspect(conn: &Connection, newest: usize) -> Result<Option<usize>> {
     let read = || -> SqlResult<(i64, i64, i64)> {

@@ -78,7 +78,7 @@ impl SqliteOptions {
         self
     }
 
-    /// How long a silent worker keeps its jobs; 6 s by default, at least 100 ms. It is renewed six times in that span,
+    /// How long a silent worker keeps its jobs; 6 s by default, 100 ms to one hour. It is renewed six times in that span,
     /// and found dead at most a third of the span after its end: with the default within 8 s of a kill.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
@@ -99,8 +99,9 @@ impl SqliteOptions {
         self
     }
 
-    /// The largest size of the database file in bytes; unlimited by default. Beyond it enqueues fail with
-    /// [`ErrorKind::Full`] until jobs have been worked off.
+    /// How many bytes of the database file jobs may take; unlimited by default. Beyond that, enqueues fail with
+    /// [`ErrorKind::Full`] until jobs have been worked off. Workers are not held up: what they store (retries, dead
+    /// jobs) may go beyond it.
     pub fn max_file_size(mut self, bytes: u64) -> Self {
         self.max_file_size = Some(bytes);
         self
@@ -127,8 +128,8 @@ impl SqliteOptions {
     }
 
     fn validate(&self) -> Result<()> {
-        if self.lease < Duration::from_millis(100) {
-            let message = format!("the lease is {:?}, use at least 100ms", self.lease);
+        if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&self.lease) {
+            let message = format!("the lease is {:?}, use 100ms to one hour", self.lease);
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         Ok(())

@@ -11,6 +11,9 @@ use crate::error::SqlResult;
 use crate::sql;
 use crate::tx::Tx;
 
+/// The `rank` of a job that waits for its time. Ready jobs never have it, so a claimed job still knows where it was.
+const SCHEDULED_RANK: i64 = 1;
+
 /// Where a job goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target<'a> {
@@ -35,7 +38,7 @@ impl Target<'_> {
     pub(crate) fn columns(&self) -> (i64, i64, i64) {
         match *self {
             Self::Ready { rank, since } => (rank, since.as_millis(), 0),
-            Self::Scheduled { at, kind } => (0, at.as_millis(), kind),
+            Self::Scheduled { at, kind } => (SCHEDULED_RANK, at.as_millis(), kind),
             Self::Dead { at, rank, .. } => (rank, at.as_millis(), 0),
         }
     }
@@ -112,10 +115,21 @@ impl Tx<'_> {
         self.enter(seq, queue, target)
     }
 
-    /// A job whose claim has just ended goes back in line as it was, with this rank.
-    pub(crate) fn release(&mut self, claim: Claim, rank: i64) -> SqlResult<()> {
-        self.conn.prepare_cached(sql::JOB_RELEASE)?.execute([claim.seq, rank])?;
-        self.enter(claim.seq, claim.queue, Target::Ready { rank, since: self.now })
+    /// A job whose claim has just ended goes back to the very place it was claimed from: before all that stood behind
+    /// it, whatever came and went meanwhile, and however many go back in whatever order.
+    pub(crate) fn put_back(&mut self, claim: Claim) -> SqlResult<()> {
+        let place = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let (queue, rank, at) = self.conn.prepare_cached(sql::JOB_PLACE)?.query_row([claim.seq], place)?;
+        let at = Timestamp::from_millis(at);
+        let target =
+            if rank == SCHEDULED_RANK { Target::Scheduled { at, kind: 0 } } else { Target::Ready { rank, since: at } };
+        self.enter(claim.seq, queue, target)
+    }
+
+    /// The same for a job whose worker died, which is noted.
+    pub(crate) fn put_back_crashed(&mut self, claim: Claim, recoveries: u32) -> SqlResult<()> {
+        self.conn.prepare_cached(sql::JOB_CRASHED)?.execute(params![claim.seq, recoveries])?;
+        self.put_back(claim)
     }
 
     /// A job that has just left its place is gone.

@@ -35,11 +35,11 @@ pub(crate) fn recover(tx: &mut Tx<'_>, lease: Lease, max_recoveries: u32) -> Sql
     let finished = claims.len() < CHUNK;
     // Jobs whose owner had stopped in good order (state 3) did not kill it.
     let crashed = lease.state % 2 == 0;
-    let mut rank = tx.front(claims.len())?;
+    let mut suspects = 0;
     for (number, row) in claims {
-        if tx.leave_claimed(Claim { seq: row.seq, number, queue: row.queue })? {
-            recover_one(tx, &row, crashed, max_recoveries, lease.duration, rank)?;
-            rank += 1;
+        let claim = Claim { seq: row.seq, number, queue: row.queue };
+        if tx.leave_claimed(claim)? {
+            recover_one(tx, claim, &row, crashed, max_recoveries, lease.duration, &mut suspects)?;
         }
     }
     if finished {
@@ -48,13 +48,24 @@ pub(crate) fn recover(tx: &mut Tx<'_>, lease: Lease, max_recoveries: u32) -> Sql
     Ok(finished)
 }
 
+/// How often in a row a job's worker must have died for it to be suspected of being the cause.
+pub(crate) const SUSPECT: u32 = 2;
+
+/// How far apart suspects are kept, the `n`th (from 0) of many: so far that one which kills its worker takes none of
+/// the others along, and not so far that the last of a thousand innocent ones waits for more than a minute.
+pub(crate) fn apart(lease: Duration, n: u32, many: usize) -> Duration {
+    let many = u32::try_from(many).unwrap_or(u32::MAX).max(1);
+    (lease / 2).min(Duration::from_secs(60) / many).saturating_mul(n)
+}
+
 fn recover_one(
     tx: &mut Tx<'_>,
+    claim: Claim,
     row: &Row,
     crashed: bool,
     max_recoveries: u32,
     lease: Duration,
-    rank: i64,
+    suspects: &mut u32,
 ) -> SqlResult<()> {
     let recoveries = row.recoveries.saturating_add(u32::from(crashed));
     tx.counts.queue(row.queue).recovered += 1;
@@ -62,16 +73,19 @@ fn recover_one(
     tx.effects.news.push(News::Recovered { id: row.id, queue, recoveries });
     if recoveries > max_recoveries {
         let reason = DeathReason::new(DeathCause::Poison, format!("its worker died {recoveries} times in a row"));
-        return bury(tx, row, reason, row.job().ok());
+        let mut row = row.clone();
+        row.recoveries = recoveries;
+        return bury(tx, &row, reason, row.job().ok());
     }
-    let target = if recoveries < 2 {
-        Target::Ready { rank, since: tx.now }
-    } else {
-        // A job that has killed two workers waits before it meets the next one, so that a poison job cannot
-        // take down a fleet in a row, and innocent jobs that were around get away from it.
-        let pause = lease.saturating_mul(recoveries - 1).min(Duration::from_secs(300));
-        Target::Scheduled { at: tx.after(pause), kind: kind::RECOVERED }
-    };
+    if recoveries < SUSPECT {
+        return tx.put_back_crashed(claim, recoveries);
+    }
+    // A job that has killed two workers waits before it meets the next one, so that a poison job cannot take down
+    // a fleet in a row; and it comes back apart from the others that were around, who are innocent but for one.
+    let pause = lease.saturating_mul(recoveries - 1).min(Duration::from_secs(300));
+    let pause = pause.saturating_add(apart(lease, *suspects, CHUNK));
+    *suspects += 1;
+    let target = Target::Scheduled { at: tx.after(pause), kind: kind::RECOVERED };
     tx.move_to(row.seq, row.queue, recoveries, target)
 }
 

@@ -130,16 +130,16 @@ impl Session {
         self.state.lock().shares.next(total)
     }
 
-    /// A claim number that never came before. Ask [`needs_new_lease`](Self::needs_new_lease) first.
+    /// A claim number that never came before: each beat sees to it, see [`needs_new_lease`](Self::needs_new_lease).
     pub(crate) fn next_claim(&self) -> i64 {
         let mut state = self.state.lock();
         state.last_claim = state.last_claim.wrapping_add(1);
         (state.lease_id << 32) | i64::from(state.last_claim)
     }
 
-    /// Whether the lease has too few claim numbers left for another transaction.
+    /// Whether the claim numbers of the lease go to an end: with this many left, hours before they would.
     pub(crate) fn needs_new_lease(&self) -> bool {
-        self.state.lock().last_claim > u32::MAX - 100_000
+        self.state.lock().last_claim > u32::MAX - (1 << 28)
     }
 
     /// Goes on under a new lease because the claim numbers of the old one are used up; its jobs stay ours.
@@ -161,7 +161,9 @@ impl Session {
         state.lease_id = lease_id;
         state.last_claim = 0;
         state.renewed = renewed;
-        state.buffer.clear();
+        // What was claimed under an earlier lease that still lives stays ours.
+        let State { buffer, retired, .. } = &mut *state;
+        buffer.retain(|delivery| retired.contains(&lease_of(Claim::of(&delivery.receipt))));
     }
 
     pub(crate) fn renew(&self, renewed: Instant) {
@@ -192,7 +194,7 @@ impl Session {
 
     #[cfg(test)]
     pub(crate) fn use_up_claim_numbers(&self) {
-        self.state.lock().last_claim = u32::MAX - 50_000;
+        self.state.lock().last_claim = u32::MAX - 50_000_000;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use goose_core::broker::{DeathReason, SettleError, Settlement, Verdict};
+use goose_core::broker::{DeathCause, DeathReason, SettleError, Settlement, Verdict};
 use goose_core::{QueueName, Result, codec};
 use tokio::sync::oneshot;
 
@@ -95,21 +95,19 @@ impl End {
             Action::Bury { queue: last_queue, envelope, reason } => {
                 let rank = tx.death_rank()?;
                 tx.replace(seq, last_queue, envelope, Target::Dead { at: tx.now, rank, reason })?;
-                tx.counts.queue(queue).failed += 1;
+                // Nobody ran what nobody knew.
+                tx.counts.queue(queue).failed += i64::from(reason.cause != DeathCause::Unhandled);
                 tx.counts.queue(queue).died += 1;
             }
-            Action::Release => {
-                tx.release(self.claim, front())?;
-            }
+            Action::Release => tx.put_back(self.claim)?,
         }
         Ok(true)
     }
 
     fn goes_to_front(&self) -> bool {
         match &self.action {
-            Action::Release => true,
             Action::Again { delay, .. } => delay.is_zero(),
-            Action::Done | Action::Discard | Action::Bury { .. } => false,
+            Action::Done | Action::Discard | Action::Release | Action::Bury { .. } => false,
         }
     }
 }

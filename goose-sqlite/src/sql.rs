@@ -32,7 +32,8 @@ statements! {
     JOB_MOVE = "UPDATE job SET queue = ?2, rank = ?3, at = ?4, kind = ?5, recoveries = ?6 WHERE seq = ?1";
     JOB_REPLACE = "UPDATE job SET queue = ?2, rank = ?3, at = ?4, kind = ?5, recoveries = ?6, envelope = ?7 \
         WHERE seq = ?1";
-    JOB_RELEASE = "UPDATE job SET rank = ?2, kind = 0 WHERE seq = ?1";
+    JOB_CRASHED = "UPDATE job SET recoveries = ?2 WHERE seq = ?1";
+    JOB_PLACE = "SELECT queue, rank, at FROM job WHERE seq = ?1";
     JOB_REMOVE = "DELETE FROM job WHERE seq = ?1";
 
     // ---- its state: enter and leave
@@ -42,6 +43,9 @@ statements! {
     READY_REMOVE_TO = "DELETE FROM ready WHERE queue = ?1 AND (rank, seq) <= (?2, ?3)";
     SCHEDULED_ADD = "INSERT INTO scheduled (queue, at, seq) VALUES (?1, ?2, ?3)";
     SCHEDULED_REMOVE = "DELETE FROM scheduled WHERE queue = ?1 AND at = ?2 AND seq = ?3";
+    /// For keys whose jobs are missing from a damaged file.
+    READY_CLEAR = "DELETE FROM ready WHERE queue = ?1";
+    DUE_CLEAR = "DELETE FROM scheduled WHERE queue = ?1 AND at <= ?2";
     SCHEDULED_REMOVE_TO = "DELETE FROM scheduled WHERE queue = ?1 AND (at, seq) <= (?2, ?3)";
     CLAIMED_ADD = "INSERT INTO claimed (claim, seq, queue) VALUES (?1, ?2, ?3)";
     /// The fence: a late worker removes nothing here, and nothing follows.

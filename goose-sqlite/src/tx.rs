@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use goose_core::broker::{DeathReason, Delivery};
 use goose_core::{Job, JobId, QueueName, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use crate::counts::Counts;
 use crate::error::SqlResult;
 use crate::names::Names;
+use crate::options::SqliteOptions;
 use crate::session::Session;
 use crate::sql;
 
@@ -21,6 +22,8 @@ pub(crate) struct Tx<'a> {
     pub(crate) counts: Counts,
     pub(crate) names: &'a mut Names,
     pub(crate) effects: Effects,
+    /// How many bytes jobs may take, for those that come in.
+    pub(crate) max_file_size: Option<u64>,
 }
 
 /// What happens once a transaction is committed, and not before.
@@ -43,8 +46,27 @@ pub(crate) enum News {
 }
 
 impl<'a> Tx<'a> {
-    pub(crate) fn new(conn: &'a Connection, now: Timestamp, names: &'a mut Names) -> Self {
-        Self { conn, now, counts: Counts::default(), names, effects: Effects::default() }
+    pub(crate) fn new(conn: &'a Connection, options: &SqliteOptions, names: &'a mut Names) -> Self {
+        Self {
+            conn,
+            now: options.clock.now(),
+            counts: Counts::default(),
+            names,
+            effects: Effects::default(),
+            max_file_size: options.max_file_size,
+        }
+    }
+
+    /// Refuses, as SQLite refuses a full disk, when jobs take more room than they may. Asked by those that come in; what
+    /// workers store is not refused, for it is what makes room again.
+    pub(crate) fn check_room(&self) -> SqlResult<()> {
+        let Some(limit) = self.max_file_size else { return Ok(()) };
+        let number = |pragma| self.conn.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
+        let used = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+        if u64::try_from(used).unwrap_or(0).saturating_mul(4096) < limit {
+            return Ok(());
+        }
+        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None))
     }
 
     /// The first millisecond that is surely not before `delay` from now: the clock's milliseconds are whole ones, and

@@ -18,6 +18,11 @@ pub(crate) trait Work: Send {
     /// Does it.
     fn run(&mut self, tx: &mut Tx<'_>) -> SqlResult<()>;
 
+    /// Whether it only reads, so that it need not wait for other writers, nor they for it.
+    fn only_reads(&self) -> bool {
+        false
+    }
+
     /// Answers the caller, who may be gone.
     fn finish(self: Box<Self>, outcome: Result<()>);
 }
@@ -25,6 +30,7 @@ pub(crate) trait Work: Send {
 /// Work that is one closure, for the calls that are not worth a type of their own.
 pub(crate) struct Call<T, F> {
     action: F,
+    only_reads: bool,
     answer: Option<T>,
     reply: oneshot::Sender<Result<T>>,
 }
@@ -35,9 +41,18 @@ where
     F: FnMut(&mut Tx<'_>) -> SqlResult<T> + Send + 'static,
 {
     /// The work, and where its answer will arrive.
-    pub(crate) fn work(action: F) -> (Box<dyn Work>, oneshot::Receiver<Result<T>>) {
+    pub(crate) fn write(action: F) -> (Box<dyn Work>, oneshot::Receiver<Result<T>>) {
+        Self::work(action, false)
+    }
+
+    /// The same for a closure that writes nothing.
+    pub(crate) fn read(action: F) -> (Box<dyn Work>, oneshot::Receiver<Result<T>>) {
+        Self::work(action, true)
+    }
+
+    fn work(action: F, only_reads: bool) -> (Box<dyn Work>, oneshot::Receiver<Result<T>>) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Self { action, answer: None, reply }), answer)
+        (Box::new(Self { action, only_reads, answer: None, reply }), answer)
     }
 }
 
@@ -48,6 +63,10 @@ where
 {
     fn rows(&self) -> usize {
         100
+    }
+
+    fn only_reads(&self) -> bool {
+        self.only_reads
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> SqlResult<()> {
@@ -66,9 +85,9 @@ pub(crate) async fn answer<T>(receiver: oneshot::Receiver<Result<T>>) -> Result<
     receiver.await.unwrap_or_else(|_| Err(answer_lost()))
 }
 
-/// The engine's thread dropped the work: the broker was closed meanwhile, or the thread panicked around it.
+/// The engine's thread dropped the work: it panicked around it.
 fn answer_lost() -> Error {
-    Error::new(ErrorKind::OutcomeUnknown, "the broker was closed or failed before it could answer; try again")
+    Error::new(ErrorKind::OutcomeUnknown, "the broker failed before it could answer; try again")
 }
 
 fn no_answer() -> Error {

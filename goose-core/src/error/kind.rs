@@ -21,7 +21,8 @@ pub enum ErrorKind {
     /// The call went out and its answer was lost: it may or may not have happened.
     /// Enqueuing the *same job id* again is safe.
     OutcomeUnknown,
-    /// The broker has no room left. Workers go on; enqueues succeed again when there is room.
+    /// The broker has no room left. Enqueues succeed again when there is room; workers make it, as far as the broker can
+    /// still write at all.
     Full,
     /// The broker blocks publishers for a while, for instance by a memory alarm.
     Blocked,

@@ -79,7 +79,7 @@ fn start_over(job: &mut Job) {
 
 impl DeadJobs for SqliteBroker {
     fn size(&self) -> BoxFuture<'_, Result<u64>> {
-        Box::pin(self.engine.call(|tx| tx.conn.prepare_cached(sql::SUM_DEAD)?.query_row([], |row| count(row, 0))))
+        Box::pin(self.engine.read(|tx| tx.conn.prepare_cached(sql::SUM_DEAD)?.query_row([], |row| count(row, 0))))
     }
 
     fn pop(&self) -> BoxFuture<'_, Result<Option<DeadJob>>> {
@@ -93,13 +93,13 @@ impl DeadJobs for SqliteBroker {
     }
 
     fn find_by_id(&self, id: JobId) -> BoxFuture<'_, Result<Option<DeadJob>>> {
-        Box::pin(self.engine.call(move |tx| Ok(Dead::find(tx, id)?.map(Dead::into_dead_job))))
+        Box::pin(self.engine.read(move |tx| Ok(Dead::find(tx, id)?.map(Dead::into_dead_job))))
     }
 
     fn find<'a>(&'a self, filter: &'a JobFilter, page: Page) -> BoxFuture<'a, Result<Paged<DeadJob>>> {
         Box::pin(async move {
             let (limit, after) = (limit(&page), cursor::read(&page)?);
-            let found = self.engine.call(move |tx| Dead::page(tx, after, Timestamp::MAX, limit)).await?;
+            let found = self.engine.read(move |tx| Dead::page(tx, after, Timestamp::MAX, limit)).await?;
             let is_full = i64::try_from(found.len()).is_ok_and(|n| n == limit);
             let place = |dead: &Dead| cursor::write(dead.row.at.as_millis(), dead.row.rank);
             let next = found.last().filter(|_| is_full).map(place);

@@ -21,7 +21,7 @@ impl EnqueuedJobs for SqliteBroker {
         Box::pin(async move {
             let names: Vec<String> = self
                 .engine
-                .call(|tx| tx.conn.prepare_cached(sql::QUEUES)?.query_map([], |row| row.get(0))?.collect())
+                .read(|tx| tx.conn.prepare_cached(sql::QUEUES)?.query_map([], |row| row.get(0))?.collect())
                 .await?;
             names.into_iter().map(QueueName::new).collect()
         })
@@ -29,7 +29,7 @@ impl EnqueuedJobs for SqliteBroker {
 
     fn size<'a>(&'a self, queue: &'a QueueName) -> BoxFuture<'a, Result<u64>> {
         let queue = queue.clone();
-        Box::pin(self.engine.call(move |tx| {
+        Box::pin(self.engine.read(move |tx| {
             let size = tx
                 .conn
                 .prepare_cached(sql::QUEUE_READY)?
@@ -41,7 +41,7 @@ impl EnqueuedJobs for SqliteBroker {
 
     fn find_by_id(&self, id: JobId) -> BoxFuture<'_, Result<Option<Job>>> {
         Box::pin(async move {
-            let row = self.engine.call(move |tx| find_ready(tx, id)).await?;
+            let row = self.engine.read(move |tx| find_ready(tx, id)).await?;
             row.as_ref().map(job).transpose()
         })
     }
@@ -56,7 +56,7 @@ impl EnqueuedJobs for SqliteBroker {
             let (limit, (rank, seq), queue) = (limit(&page), cursor::read(&page)?, queue.clone());
             let rows: Vec<Row> = self
                 .engine
-                .call(move |tx| {
+                .read(move |tx| {
                     let Some(queue) = tx.names.known_id(tx.conn, &queue)? else { return Ok(Vec::new()) };
                     let mut statement = tx.conn.prepare_cached(sql::READY_PAGE)?;
                     statement.query_map(params![queue, rank, seq, limit], Row::read)?.collect()

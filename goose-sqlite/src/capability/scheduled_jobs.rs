@@ -26,12 +26,12 @@ fn scheduled(row: &Row) -> Result<ScheduledJob> {
 
 impl ScheduledJobs for SqliteBroker {
     fn size(&self) -> BoxFuture<'_, Result<u64>> {
-        Box::pin(self.engine.call(|tx| tx.conn.prepare_cached(sql::SUM_SCHEDULED)?.query_row([], |row| count(row, 0))))
+        Box::pin(self.engine.read(|tx| tx.conn.prepare_cached(sql::SUM_SCHEDULED)?.query_row([], |row| count(row, 0))))
     }
 
     fn find_by_id(&self, id: JobId) -> BoxFuture<'_, Result<Option<ScheduledJob>>> {
         Box::pin(async move {
-            let row = self.engine.call(move |tx| find_scheduled(tx, id)).await?;
+            let row = self.engine.read(move |tx| find_scheduled(tx, id)).await?;
             row.as_ref().map(scheduled).transpose()
         })
     }
@@ -39,7 +39,7 @@ impl ScheduledJobs for SqliteBroker {
     fn find<'a>(&'a self, filter: &'a JobFilter, page: Page) -> BoxFuture<'a, Result<Paged<ScheduledJob>>> {
         Box::pin(async move {
             let (limit, after) = (limit(&page), cursor::read(&page)?);
-            let rows = self.engine.call(move |tx| read_page(tx, after, limit)).await?;
+            let rows = self.engine.read(move |tx| read_page(tx, after, limit)).await?;
             let is_full = i64::try_from(rows.len()).is_ok_and(|n| n == limit);
             let next = rows.last().filter(|_| is_full).map(|row| cursor::write(row.at.as_millis(), row.seq));
             let jobs = rows.iter().filter_map(|row| scheduled(row).ok());

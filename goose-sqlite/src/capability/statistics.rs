@@ -14,7 +14,7 @@ impl Statistics for SqliteBroker {
         Box::pin(async move {
             let rows: Vec<(String, [u64; 4])> = self
                 .engine
-                .call(|tx| {
+                .read(|tx| {
                     let read = |row: &rusqlite::Row<'_>| {
                         Ok((row.get(0)?, [count(row, 1)?, count(row, 2)?, count(row, 3)?, count(row, 4)?]))
                     };
@@ -32,7 +32,7 @@ impl Statistics for SqliteBroker {
     }
 
     fn totals(&self) -> BoxFuture<'_, Result<Totals>> {
-        Box::pin(self.engine.call(|tx| {
+        Box::pin(self.engine.read(|tx| {
             tx.conn.prepare_cached(sql::TOTALS)?.query_row([], |row| {
                 let mut totals = Totals::default();
                 totals.enqueued = count(row, 0)?;
@@ -47,7 +47,7 @@ impl Statistics for SqliteBroker {
     }
 
     fn workers(&self) -> BoxFuture<'_, Result<Vec<LiveWorker>>> {
-        Box::pin(self.engine.call(|tx| tx.conn.prepare_cached(sql::WORKERS)?.query_map([], worker)?.collect()))
+        Box::pin(self.engine.read(|tx| tx.conn.prepare_cached(sql::WORKERS)?.query_map([], worker)?.collect()))
     }
 }
 

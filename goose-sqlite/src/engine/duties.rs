@@ -37,11 +37,9 @@ impl Engine {
         }
         let claims: Vec<Claim> = buffered.iter().map(|delivery| Claim::of(&delivery.receipt)).collect();
         let ended = self.in_transaction(|tx| {
-            let mut rank = tx.front(claims.len())?;
             for claim in &claims {
                 if tx.leave_claimed(*claim)? {
-                    tx.release(*claim, rank)?;
-                    rank += 1;
+                    tx.put_back(*claim)?;
                 }
             }
             session.leases().into_iter().try_for_each(|lease_id| lease::end(tx, lease_id))

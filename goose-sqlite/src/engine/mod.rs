@@ -20,7 +20,7 @@ mod tests;
 mod transaction;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use goose_core::broker::ConsumerOptions;
@@ -83,6 +83,9 @@ pub(crate) struct Engine {
     last_works: usize,
     /// Behave as if the process had been killed.
     abandoned: bool,
+    /// How often the thread panicked within the last while.
+    panics: u32,
+    last_panic: Option<Instant>,
 }
 
 /// Waiting a moment for the callers of the last transaction, who have just been answered and often come right back
@@ -141,6 +144,8 @@ impl Engine {
             closing: None,
             last_works: 0,
             abandoned: false,
+            panics: 0,
+            last_panic: None,
         }
     }
 
@@ -148,10 +153,17 @@ impl Engine {
     fn run(&mut self, inbox: &Receiver<Message>) {
         loop {
             self.pulse.beat();
-            let first = match inbox.recv_timeout(self.until_next_duty()) {
+            let first = match inbox.try_recv() {
                 Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => {
+                Err(TryRecvError::Empty) => {
+                    let wait = self.until_next_duty();
+                    if !wait.is_zero() {
+                        // Whoever sends a message wakes this thread after that, so none is overlooked.
+                        std::thread::park_timeout(wait);
+                    }
+                    inbox.try_recv().ok()
+                }
+                Err(TryRecvError::Disconnected) => {
                     self.close();
                     return;
                 }
@@ -164,12 +176,16 @@ impl Engine {
 
     /// One turn: what has gathered in the inbox, then what is due.
     fn turn(&mut self, first: Option<Message>, inbox: &Receiver<Message>) -> Next {
+        // Before anything that could fail over and over again: the claims of this process hang on it.
+        self.duties();
         let mut works = Vec::new();
+        let mut reads = Vec::new();
         let mut rows = 0;
         let mut next = first;
         let gathering = Gathering::until(self.last_works, &self.options);
         while let Some(message) = next.take() {
             match message {
+                Message::Work(work) if work.only_reads() => reads.push(work),
                 Message::Work(work) => {
                     rows += work.rows();
                     works.push(work);
@@ -191,10 +207,10 @@ impl Engine {
         self.notice_other_processes();
         self.notice_due_jobs();
         self.transact(works);
-        self.duties();
+        reads.into_iter().for_each(|read| self.read(read));
         // Another process waits for the lock we would take again at once.
         if busy::was_contended() {
-            std::thread::park_timeout(Duration::from_micros(100));
+            busy::pause(Duration::from_micros(100));
         }
         Next::Continue
     }
@@ -203,7 +219,10 @@ impl Engine {
         match message {
             Message::Work(_) | Message::Look => {}
             Message::Open(options, reply) => {
-                let _ = reply.send(self.open_session(*options));
+                // Whoever asked may be gone: nobody would ever stop the session then.
+                if let Err(Ok(session)) = reply.send(self.open_session(*options)) {
+                    let _ = self.stop_session(&session);
+                }
             }
             Message::Stop(session, reply) => {
                 let _ = reply.send(self.stop_session(&session));

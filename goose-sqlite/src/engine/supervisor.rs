@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::LoopHealth;
@@ -11,7 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Engine, Message};
-use crate::connection;
+use crate::connection::{self, busy};
+use crate::error::closed;
 use crate::options::SqliteOptions;
 
 /// When the thread last went round, for anyone who asks from another one.
@@ -57,7 +59,7 @@ impl Pulse {
 }
 
 /// Starts the thread. Returns once the file is open, or the reason why it is not.
-pub(crate) async fn spawn(options: SqliteOptions) -> Result<(Sender<Message>, Arc<Pulse>)> {
+pub(crate) async fn spawn(options: SqliteOptions) -> Result<(Sender<Message>, Thread, Arc<Pulse>)> {
     let (sender, inbox) = channel();
     let (opened, outcome) = oneshot::channel();
     let pulse = Arc::new(Pulse::new());
@@ -77,20 +79,27 @@ pub(crate) async fn spawn(options: SqliteOptions) -> Result<(Sender<Message>, Ar
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| engine.run(&inbox))) {
             engine.after_panic(&message_of(panic.as_ref()));
         }
+        // What came in too late to be done has not been done.
+        while let Ok(message) = inbox.try_recv() {
+            if let Message::Work(work) = message {
+                work.finish(Err(closed()));
+            }
+        }
         drop(inbox);
         if let Some(reply) = engine.closing.take() {
             let _ = reply.send(());
         }
     };
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("goose-sqlite".to_owned())
         .spawn(body)
         .map_err(|error| Error::new(ErrorKind::Unavailable, "cannot start the broker's thread").with_source(error))?;
     outcome.await.map_err(|_| Error::new(ErrorKind::Internal, "the broker's thread ended at once"))??;
-    Ok((sender, pulse))
+    Ok((sender, thread.thread().clone(), pulse))
 }
 
 impl Engine {
+    /// Puts things in order, and slows down when it happens again and again; never for so long that a beat is missed.
     fn after_panic(&mut self, panic: &str) {
         tracing::error!(panic, "the sqlite engine panicked; it goes on");
         self.pulse.note_restart(panic);
@@ -98,7 +107,15 @@ impl Engine {
             let _ = self.conn.execute_batch("ROLLBACK");
         }
         self.names.forget();
-        self.look = true;
+        let error = || Error::new(ErrorKind::Unavailable, format!("the broker panicked: {panic}"));
+        self.sessions.iter().filter(|session| session.wanted() > 0).for_each(|session| session.fail(error()));
+        let is_calm = self.last_panic.is_none_or(|last| last.elapsed() > Duration::from_secs(60));
+        self.panics = if is_calm { 1 } else { self.panics.saturating_add(1) };
+        self.last_panic = Some(Instant::now());
+        if self.panics > 1 {
+            let pause = Duration::from_millis(10) * self.panics.min(100);
+            busy::pause(pause.min(self.options.lease / 12));
+        }
     }
 }
 

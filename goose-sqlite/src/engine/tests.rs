@@ -21,6 +21,15 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.unwrap_or_else(|_| panic!("{what} took too long"))
 }
 
+/// Starts a call without waiting for it.
+async fn poll_once<T>(future: &mut goose_core::BoxFuture<'_, T>) {
+    std::future::poll_fn(|cx| {
+        let _ = future.as_mut().poll(cx);
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
 async fn fetch(consumer: &dyn Consumer, n: usize) -> Vec<Delivery> {
     within("fetch", consumer.fetch(n)).await.unwrap()
 }
@@ -107,8 +116,9 @@ async fn a_panicking_observer_does_not_end_the_engine() {
         assert!(health[0].last_error.as_deref().unwrap().contains("an observer that panics"));
         broker.enqueue(vec![job()]).await
     };
-    let (fetched, enqueued) = within("going on", async { tokio::join!(waiting, enqueue) }).await;
-    assert_eq!((fetched.unwrap().len(), enqueued.unwrap().len()), (1, 1));
+    let (failed, enqueued) = within("going on", async { tokio::join!(waiting, enqueue) }).await;
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!((fetch(&*consumer, 1).await.len(), enqueued.unwrap().len()), (1, 1));
     assert_eq!(broker.dead_jobs().unwrap().size().await.unwrap(), 1);
 }
 
@@ -223,4 +233,186 @@ async fn a_call_after_close_says_so() {
     closed(broker.consume(options()).await.unwrap_err());
     broker.close().await.unwrap();
     consumer.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_without_room_refuses_new_jobs_and_lets_workers_drain_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = 600_000;
+    let broker = SqliteOptions::new(folder.path().join("jobs.db")).max_file_size(limit).open().await.unwrap();
+    let mut enqueued = 0;
+    let refusal = loop {
+        match broker.enqueue((0..50).map(|_| job()).collect()).await {
+            Ok(verdicts) => enqueued += verdicts.len(),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refusal.kind(), ErrorKind::Full, "{refusal:#}");
+    let consumer = broker.consume(options()).await.unwrap();
+    let mut done_jobs = 0;
+    while done_jobs < enqueued {
+        let batch = fetch(&*consumer, 100).await;
+        // Every other job fails once, with an error that makes its record grow.
+        let end = |delivery: &Delivery| {
+            let mut job = delivery.job.clone();
+            if job.attempts.retry_count > 0 || job.id.as_bytes()[15].is_multiple_of(2) {
+                return Settlement::new(delivery.receipt, Verdict::Done);
+            }
+            job.attempts.retry_count = 1;
+            job.attempts.record_failure(delivery.claimed_at, "x".repeat(2000));
+            Settlement::new(delivery.receipt, Verdict::Retry { job: Box::new(job), delay: Duration::ZERO })
+        };
+        let ends: Vec<_> = batch.iter().map(end).collect();
+        done_jobs += ends.iter().filter(|end| matches!(end.verdict, Verdict::Done)).count();
+        for answer in consumer.settle(&ends).await {
+            answer.unwrap();
+        }
+    }
+    assert_eq!(broker.enqueue(vec![job()]).await.unwrap().len(), 1);
+    assert_eq!(broker.check_consistency().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_end_that_cannot_be_stored_does_not_hold_up_the_others() {
+    let broker = SqliteBroker::in_memory().await.unwrap();
+    let jobs: Vec<Job> = (0..20).map(|_| job()).collect();
+    let guilty = jobs[7].id;
+    broker.enqueue(jobs).await.unwrap();
+    let refuse = move |tx: &mut crate::tx::Tx<'_>| {
+        let id: String = guilty.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = format!(
+            "CREATE TRIGGER refuse BEFORE DELETE ON job WHEN hex(old.id) = upper('{id}') \
+             BEGIN SELECT RAISE(ABORT, 'no'); END"
+        );
+        tx.conn.execute_batch(&text)
+    };
+    broker.engine.call(refuse).await.unwrap();
+    let consumer = broker.consume(options()).await.unwrap();
+    let batch = fetch(&*consumer, 20).await;
+    let ends: Vec<_> = batch.iter().map(|job| Settlement::new(job.receipt, Verdict::Done)).collect();
+    let answers = consumer.settle(&ends).await;
+    for (delivery, answer) in batch.iter().zip(answers) {
+        assert_eq!(answer.is_err(), delivery.job.id == guilty, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_leaves_the_line_as_it_was() {
+    let broker = SqliteBroker::in_memory().await.unwrap();
+    let jobs: Vec<Job> = (0..10).map(|_| job()).collect();
+    let order: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    broker.enqueue(jobs).await.unwrap();
+    let consumer = broker.consume(options()).await.unwrap();
+    let fetched = fetch(&*consumer, 3).await;
+    // Seven more are claimed for a fetch that goes away.
+    let mut goes_away = consumer.fetch(7);
+    poll_once(&mut goes_away).await;
+    within("the claims", async {
+        while broker.statistics().unwrap().queues().await.unwrap()[0].running < 10 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(goes_away);
+    for delivery in fetched.iter().rev() {
+        consumer.settle(&[Settlement::new(delivery.receipt, Verdict::Release)]).await.pop().unwrap().unwrap();
+    }
+    consumer.stop().await.unwrap();
+    let next = broker.consume(options()).await.unwrap();
+    let again: Vec<_> = fetch(&*next, 10).await.iter().map(|delivery| delivery.job.id).collect();
+    assert_eq!(again, order);
+}
+
+#[tokio::test]
+async fn a_cancelled_consume_leaves_no_session() {
+    let broker = SqliteBroker::in_memory().await.unwrap();
+    for _ in 0..5 {
+        let mut consume = broker.consume(options());
+        poll_once(&mut consume).await;
+        drop(consume);
+    }
+    assert_eq!(broker.statistics().unwrap().workers().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn the_file_of_another_program_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.db");
+    let other = rusqlite::Connection::open(&file).unwrap();
+    other.execute_batch("CREATE TABLE customers (name)").unwrap();
+    drop(other);
+    let before = std::fs::read(&file).unwrap();
+    assert_eq!(SqliteBroker::open(&file).await.unwrap_err().kind(), ErrorKind::Misconfigured);
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[tokio::test]
+async fn leases_have_bounds() {
+    for lease in [Duration::ZERO, Duration::MAX] {
+        let error = SqliteOptions::in_memory().lease(lease).open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn keys_without_a_job_are_dropped_and_do_not_spin() {
+    let broker = SqliteBroker::in_memory().await.unwrap();
+    broker.enqueue(vec![job()]).await.unwrap();
+    broker.engine.call(|tx| tx.conn.execute("DELETE FROM job", []).map(drop)).await.unwrap();
+    assert_eq!(broker.check_consistency().await.unwrap().len(), 1);
+    let consumer = broker.consume(options()).await.unwrap();
+    let waiting = consumer.fetch(1);
+    let enqueue = async {
+        within("the repair", async {
+            while !broker.check_consistency().await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        broker.enqueue(vec![job()]).await.unwrap()
+    };
+    let (fetched, _) = within("the next job", async { tokio::join!(waiting, enqueue) }).await;
+    assert_eq!(fetched.unwrap().len(), 1);
+}
+
+#[cfg(feature = "fault-injection")]
+#[tokio::test]
+async fn many_recovered_jobs_keep_their_order_and_suspects_come_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jobs.db");
+    let open = || SqliteOptions::new(&file).lease(Duration::from_millis(300)).open();
+    let keeper = open().await.unwrap();
+    let jobs: Vec<Job> = (0..1200).map(|_| job()).collect();
+    let order: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    keeper.enqueue(jobs).await.unwrap();
+    let mut seen = Vec::new();
+    // Two crashes with everything in hand: after the first, all come back at once and in order.
+    for crash in 0..2 {
+        let doomed = open().await.unwrap();
+        let consumer = doomed.consume(options()).await.unwrap();
+        let mut got = Vec::new();
+        while got.len() < 1200 {
+            got.extend(fetch(&*consumer, 1000).await);
+        }
+        assert!(got.iter().all(|delivery| delivery.recoveries == crash));
+        seen = got.iter().map(|delivery| delivery.job.id).collect();
+        doomed.abandon().await;
+        let watcher = open().await.unwrap();
+        let _watching = watcher.consume(ConsumerOptions::new(QueueSet::one("other".parse().unwrap()), 1)).await;
+        within("the recovery", async {
+            let statistics = || async { watcher.statistics().unwrap().queues().await.unwrap() };
+            while statistics().await.iter().any(|counts| counts.running > 0) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    assert_eq!(seen, order);
+    // After the second, each is a suspect: no fetch gives out two of them.
+    let consumer = keeper.consume(options()).await.unwrap();
+    for _ in 0..3 {
+        let batch = fetch(&*consumer, 1000).await;
+        assert_eq!(batch.iter().map(|delivery| delivery.recoveries).collect::<Vec<_>>(), [2]);
+    }
+    assert_eq!(keeper.check_consistency().await.unwrap(), Vec::<String>::new());
 }

@@ -47,11 +47,11 @@ pub struct Totals {
     pub enqueued: u64,
     /// Attempts that succeeded.
     pub succeeded: u64,
-    /// Attempts that failed: retried, or dead.
+    /// Attempts that failed and were followed by a retry or a death among the dead.
     pub failed: u64,
     /// Jobs that were stored among the dead.
     pub died: u64,
-    /// Jobs removed without having succeeded: discarded or expired.
+    /// Jobs removed without having succeeded: discarded, expired, or failed for good with `skip_dead_queue`.
     pub discarded: u64,
     /// Times a job was taken from a dead session.
     pub recovered: u64,

@@ -63,7 +63,9 @@ async fn counts_follow_a_job_through_its_life(stage: Stage) -> Checked {
     let taken = session.take_one().await?;
     ensure_eq!(states(&counts(&broker, "jobs").await?), [0, 0, 1, 0], "the states while running");
     session.must_settle(&[taken], |_| Verdict::Release).await?;
-    ensure_eq!(states(&counts(&broker, "jobs").await?), [1, 0, 0, 0], "the states after a release");
+    // It is due again at once, which a broker may count as ready or as scheduled, see `ScheduledJobs`.
+    let [ready, scheduled, running, dead] = states(&counts(&broker, "jobs").await?);
+    ensure_eq!([ready + scheduled, running, dead], [1, 0, 0], "waiting, running and dead jobs after a release");
     let taken = session.take_one().await?;
     session.must_settle(&[taken], |d| snooze(d, Duration::from_millis(100))).await?;
     let taken = session.take_one().await?;
