@@ -1,9 +1,10 @@
 //! Who hears of events: the log, metrics, hooks, and whoever the application adds.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use goose_core::{Event, Observer};
+
+use crate::engine::caught;
 
 /// All observers of a worker, called one after another. One that panics is reported and does no harm.
 #[derive(Debug, Clone)]
@@ -18,8 +19,9 @@ impl Observers {
 impl Observer for Observers {
     fn observe(&self, event: &Event<'_>) {
         for observer in &*self.0 {
-            if panic::catch_unwind(AssertUnwindSafe(|| observer.observe(event))).is_err() {
-                tracing::error!(event = event.name(), ?observer, "an observer panicked");
+            if let Err(panic) = caught(|| observer.observe(event)) {
+                // Its `Debug` is the application's, too.
+                let _ = caught(|| tracing::error!(event = event.name(), panic, ?observer, "an observer panicked"));
             }
         }
     }

@@ -71,8 +71,11 @@ impl Pool {
     /// How many jobs the pool may hold claimed but not started, so that hands that come free need not wait
     /// for the broker; 100 by default, 0 for none.
     ///
-    /// This is an upper end. A pool never holds more than it has lately got through in a tenth of a second, so
-    /// pools of slow jobs hold none, and leave them to other workers.
+    /// This is an upper end. A pool asks for no more than it has lately got through in a tenth of a second, so
+    /// pools of slow jobs hold next to none. When work becomes slow all of a sudden, what a pool has held for a
+    /// quarter of a second while all its hands were busy goes back to its queue, in order, for other workers to
+    /// take. While a job that was recovered twice or more is there, which may be what kills its workers, the
+    /// pool asks for no more jobs than it has free hands: they would be taken along.
     pub fn prefetch(mut self, prefetch: usize) -> Self {
         self.prefetch = prefetch;
         self

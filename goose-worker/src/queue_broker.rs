@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::test_bench::number;
+
 /// When the broker's clock stood at the start of the test: any time will do.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
@@ -53,6 +55,15 @@ pub(crate) struct Faults {
     /// Settles that are stored, and whose answers are lost.
     pub(crate) settle_answers_lost: usize,
     pub(crate) settles_refused: usize,
+    pub(crate) settles_closed: usize,
+    /// Refuses all ends of a call in which the job with this number ends.
+    pub(crate) refuses: Option<u32>,
+    /// No room for retries: all ends of a call with one fail.
+    pub(crate) full: bool,
+    pub(crate) holds_panics: usize,
+    pub(crate) stop_panics: usize,
+    /// The job with this number comes as one that was recovered this often.
+    pub(crate) recoveries: Option<(u32, u32)>,
     /// How many sessions may be opened; any number by default.
     pub(crate) consumes_allowed: Option<usize>,
     pub(crate) claims_unsure: bool,
@@ -160,7 +171,10 @@ impl State {
             let Some(Ready { job, since }) = self.ready.get_mut(queue).and_then(VecDeque::pop_front) else { break };
             let receipt = Receipt::new([self.number(), 0, 0, 0]);
             self.claimed.insert(receipt, job.clone());
-            taken.push(Delivery::new(job, receipt, since, now));
+            let recoveries = self.faults.recoveries.filter(|(suspect, _)| *suspect == number(&job));
+            let mut delivery = Delivery::new(job, receipt, since, now);
+            delivery.recoveries = recoveries.map_or(0, |(_, recoveries)| recoveries);
+            taken.push(delivery);
         }
         taken
     }
@@ -193,6 +207,25 @@ impl State {
             verdict => return Err(SettleError::Broker(Error::new(ErrorKind::Internal, format!("{verdict:?}")))),
         }
         Ok(())
+    }
+
+    /// How a whole call fails, if it does.
+    fn fault(&mut self, settlements: &[Settlement]) -> Option<ErrorKind> {
+        let is_refused = |end: &Settlement| {
+            let job = self.claimed.get(&end.receipt);
+            self.faults.refuses.is_some_and(|refused| job.is_some_and(|job| number(job) == refused))
+        };
+        let has_refused = settlements.iter().any(is_refused);
+        let has_retry = settlements.iter().any(|end| matches!(end.verdict, Verdict::Retry { .. }));
+        if strikes(&mut self.faults.settle_errors) {
+            Some(ErrorKind::Unavailable)
+        } else if strikes(&mut self.faults.settles_closed) {
+            Some(ErrorKind::Closed)
+        } else if self.faults.full && has_retry {
+            Some(ErrorKind::Full)
+        } else {
+            (has_refused || strikes(&mut self.faults.settles_refused)).then_some(ErrorKind::Corrupt)
+        }
     }
 
     fn settle_all(&mut self, settlements: &[Settlement]) -> Vec<Result<(), SettleError>> {
@@ -345,12 +378,7 @@ impl Consumer for QueueConsumer {
                     drop(state);
                     panic!("settle panicked");
                 }
-                let error = if strikes(&mut state.faults.settle_errors) {
-                    Some(ErrorKind::Unavailable)
-                } else {
-                    strikes(&mut state.faults.settles_refused).then_some(ErrorKind::Corrupt)
-                };
-                let answers = match error {
+                let answers = match state.fault(settlements) {
                     Some(kind) => {
                         settlements.iter().map(|_| Err(SettleError::Broker(Error::new(kind, "no")))).collect()
                     }
@@ -369,13 +397,23 @@ impl Consumer for QueueConsumer {
 
     fn stop(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
-            self.broker.state.lock().seen.stops += 1;
+            let mut state = self.broker.state.lock();
+            if strikes(&mut state.faults.stop_panics) {
+                drop(state);
+                panic!("stop panicked");
+            }
+            state.seen.stops += 1;
             Ok(())
         })
     }
 
     fn holds(&self, _: &Receipt) -> bool {
-        !self.broker.state.lock().faults.claims_unsure
+        let mut state = self.broker.state.lock();
+        if strikes(&mut state.faults.holds_panics) {
+            drop(state);
+            panic!("holds panicked");
+        }
+        !state.faults.claims_unsure
     }
 
     fn health(&self) -> Vec<LoopHealth> {

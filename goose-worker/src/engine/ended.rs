@@ -39,11 +39,18 @@ pub(crate) enum Report {
     Released {
         job: Arc<Job>,
     },
+    /// The task that ran it panicked, outside of the application's code. The job went with it.
+    Unwound,
 }
 
 impl Ended {
     pub(crate) fn new(receipt: Receipt, (verdict, report): (Verdict, Report)) -> Self {
         Self { settlement: Settlement::new(receipt, verdict), report }
+    }
+
+    /// A job that goes back because its task is gone.
+    pub(crate) fn unwound(receipt: Receipt) -> Self {
+        Self::new(receipt, (Verdict::Release, Report::Unwound))
     }
 
     /// A job that goes back as it was.
@@ -68,6 +75,8 @@ pub(crate) fn stored(settlement: &Settlement, report: &Report, observer: &dyn Ob
         (Report::Retried, Verdict::Retry { job, delay }) => Event::Retried { job, delay: *delay },
         (Report::Snoozed, Verdict::Snooze { job, delay }) => Event::Snoozed { job, delay: *delay },
         (Report::Parked, Verdict::Snooze { job, delay }) => Event::Parked { job, delay: *delay },
+        // Already in the log, as an error.
+        (Report::Unwound, _) => return,
         (Report::Retried | Report::Died | Report::Snoozed | Report::Parked, verdict) => {
             tracing::error!(?report, ?verdict, "report and verdict do not match, please report this bug of Goose");
             return;
@@ -89,6 +98,6 @@ pub(crate) fn job<'a>(settlement: &'a Settlement, report: &'a Report) -> Option<
         (Report::Succeeded { job, .. } | Report::Discarded { job, .. } | Report::Released { job }, _) => Some(job),
         (Report::Expired { job } | Report::Forgotten { job, .. }, _) => Some(job),
         (_, Verdict::Retry { job, .. } | Verdict::Snooze { job, .. } | Verdict::Bury { job, .. }) => Some(job),
-        (Report::Retried | Report::Died | Report::Snoozed | Report::Parked, _) => None,
+        (Report::Retried | Report::Died | Report::Snoozed | Report::Parked | Report::Unwound, _) => None,
     }
 }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use goose_core::broker::{Consumer, Delivery, Verdict};
-use goose_core::{Event, Job, Observer, Outcome, Timestamp};
+use goose_core::broker::{Consumer, Delivery, Receipt, Verdict};
+use goose_core::{Event, Job, JobId, Observer, Outcome, Timestamp};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::ended::{Ended, Report};
-use super::panics::CatchUnwind;
+use super::panics::{CatchUnwind, caught};
 use super::settler::Message;
 use super::verdict::{self, AttemptEnd};
 use crate::context::Surroundings;
@@ -55,6 +56,8 @@ impl std::fmt::Debug for Chain {
 pub(crate) struct Arrival {
     pub(crate) delivery: Delivery,
     pub(crate) at: Instant,
+    /// Held until its end by a job that may be what kills its workers.
+    pub(crate) suspicion: Option<Arc<()>>,
 }
 
 impl Arrival {
@@ -67,15 +70,49 @@ impl Arrival {
 }
 
 /// Runs one job to its end and tells the settler. Holds its hand until the settler has taken the end.
-pub(crate) async fn execute(bench: Arc<Bench>, arrival: Arrival, hand: OwnedSemaphorePermit) {
+pub(crate) async fn execute(bench: Arc<Bench>, mut arrival: Arrival, hand: OwnedSemaphorePermit) {
+    let suspicion = arrival.suspicion.take();
+    let Delivery { job, receipt, .. } = &arrival.delivery;
+    let claim = Untold { bench: &bench, id: job.id, receipt: Some(*receipt) };
     if let Some(ended) = bench.attempt(arrival).await {
         // The settler only goes when the worker has stopped; then the job is left to its lease.
         if let Err(mpsc::error::SendError(lost)) = bench.settler.send(Message::One(ended)).await {
             tracing::warn!(?lost, "a job ended after its worker had stopped, it will run again");
         }
     }
+    claim.told();
     bench.ended.fetch_add(1, Ordering::Relaxed);
-    drop(hand);
+    drop((suspicion, hand));
+}
+
+/// A claim whose end the settler does not know yet. Dropped like that, because the task unwinds, it hands the job
+/// back: whatever breaks in here, a claim must not stay for ever.
+struct Untold<'a> {
+    bench: &'a Bench,
+    id: JobId,
+    /// `None` once it is told.
+    receipt: Option<Receipt>,
+}
+
+impl Untold<'_> {
+    fn told(mut self) {
+        self.receipt = None;
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        let Some(receipt) = self.receipt else { return };
+        // Caught, for the log itself may be what panicked.
+        let _ =
+            caught(|| tracing::error!(job.id = %self.id, "the task of a job ended too early, the job is handed back"));
+        let settler = self.bench.settler.clone();
+        if let Err(mpsc::error::TrySendError::Full(message)) = settler.try_send(Message::One(Ended::unwound(receipt)))
+            && let Ok(runtime) = Handle::try_current()
+        {
+            drop(runtime.spawn(async move { settler.send(message).await }));
+        }
+    }
 }
 
 impl Bench {
@@ -160,7 +197,8 @@ impl Bench {
             tokio::select! {
                 biased;
                 end = (&mut attempt).instrument(span.clone()) => {
-                    let end = end.map_or_else(AttemptEnd::Panicked, AttemptEnd::Outcome);
+                    let end = end.and_then(|outcome| span.in_scope(|| in_words(outcome)));
+                    let end = end.unwrap_or_else(AttemptEnd::Panicked);
                     // What a blocking handler says after its time is up does not count.
                     return Run::Ended(timed_out.unwrap_or(end));
                 }
@@ -195,6 +233,14 @@ enum Run {
     CutShort,
     /// The worker stops and the handler cannot be cut: the job is recovered when its lease has ended.
     LeftBehind,
+}
+
+/// Puts an outcome into words. The error in it is the application's: its text, its causes and its destructor may
+/// panic, each for itself, for two panics at once would abort the process.
+fn in_words(outcome: Outcome) -> Result<AttemptEnd, String> {
+    let end = caught(|| AttemptEnd::of(&outcome));
+    let dropped = caught(move || drop(outcome));
+    end.and_then(|end| dropped.map(|()| end))
 }
 
 fn cut(attempt: &mut CatchUnwind<'_, Outcome>) {
@@ -302,6 +348,52 @@ mod tests {
         let worker = bench.worker().handle_blocking(|Number(n)| assert!(n != 7, "in a thread"));
         let events = run(&bench, worker, once(&bench, 7), "died").await;
         assert_eq!(events[1], "failed 7: panicked: in a thread");
+    }
+
+    /// An error that cannot be told, or not be dropped.
+    #[derive(Debug)]
+    struct Bomb {
+        in_text: bool,
+        in_drop: bool,
+    }
+    impl std::fmt::Display for Bomb {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.text())
+        }
+    }
+    impl std::error::Error for Bomb {}
+    impl Bomb {
+        fn text(&self) -> &'static str {
+            assert!(!self.in_text, "in its text");
+            "a bomb"
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.in_drop, "in its destructor");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_that_panics_is_a_failed_attempt() {
+        for (in_text, in_drop, message) in
+            [(true, false, "in its text"), (false, true, "in its destructor"), (true, true, "in its text")]
+        {
+            let bench = TestBench::new();
+            let worker = bench.worker().handle(move |_: Number| async move { Err::<(), _>(Bomb { in_text, in_drop }) });
+            let events = run(&bench, worker, once(&bench, 7), "died").await;
+            assert_eq!(events[1], format!("failed 7: panicked: {message}"));
+            assert_eq!(bench.broker.claimed(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_task_panics_outside_of_its_handler_is_handed_back() {
+        let bench = TestBench::new();
+        bench.broker.faults(|faults| faults.holds_panics = 1);
+        let events = run(&bench, bench.worker().handle(|_: Number| async {}), bench.job(7), "succeeded").await;
+        assert_eq!(events, ["started 7", "succeeded 7"]);
+        assert_eq!((bench.broker.seen().released, bench.broker.claimed()), (1, 0));
     }
 
     #[tokio::test]

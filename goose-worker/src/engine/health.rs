@@ -24,6 +24,8 @@ pub(crate) struct Pulse {
     /// Failures since the last progress: how long to wait before the next start.
     failures_in_a_row: AtomicU32,
     last_error: Mutex<Option<String>>,
+    /// Since when it goes round and still cannot do what it is there for.
+    held_up_since: Mutex<Option<Instant>>,
 }
 
 impl Pulse {
@@ -36,6 +38,7 @@ impl Pulse {
             restarts: AtomicU64::new(0),
             failures_in_a_row: AtomicU32::new(0),
             last_error: Mutex::new(None),
+            held_up_since: Mutex::new(None),
         })
     }
 
@@ -50,9 +53,21 @@ impl Pulse {
         self.failures_in_a_row.store(0, Ordering::Relaxed);
     }
 
+    /// Something failed and the loop goes on.
+    pub(crate) fn note(&self, error: String) {
+        *self.last_error.lock() = Some(error);
+    }
+
+    /// Whether the loop has something that it cannot get done. While it has, it counts as stalled, although it
+    /// goes round.
+    pub(crate) fn hold_up(&self, held_up: bool) {
+        let mut since = self.held_up_since.lock();
+        *since = held_up.then(|| since.unwrap_or_else(Instant::now));
+    }
+
     /// The loop failed and will be started again. Says how many failures in a row came before this one.
     pub(crate) fn failed(&self, error: String) -> u32 {
-        *self.last_error.lock() = Some(error);
+        self.note(error);
         self.restarts.fetch_add(1, Ordering::Relaxed);
         self.failures_in_a_row.fetch_add(1, Ordering::Relaxed)
     }
@@ -66,6 +81,11 @@ impl Pulse {
         let mut health = LoopHealth::new(self.name, self.born.elapsed().saturating_sub(last_beat), self.stalls_after);
         health.restarts = self.restarts.load(Ordering::Relaxed);
         health.last_error.clone_from(&self.last_error.lock());
+        if let Some(since) = *self.held_up_since.lock() {
+            // No patience at all; the time is never zero, or it would not count.
+            health.last_progress = since.elapsed().max(Duration::from_nanos(1));
+            health.stalls_after = Duration::ZERO;
+        }
         health
     }
 }
@@ -95,7 +115,9 @@ pub struct Health {
 pub struct WorkerLoop {
     /// The queues of the pool it serves; `None` for the worker as a whole.
     pub pool: Option<String>,
-    /// Its state. The loop `runtime` stalls when all threads of the async runtime are blocked.
+    /// Its state. The loop `runtime` stalls when all threads of the async runtime are blocked. The loop `settler`
+    /// counts as stalled while the broker refuses to store how some job ended: the job stays claimed, its end is
+    /// told again until the broker takes it, and `last_error` says what it has against it.
     pub health: LoopHealth,
 }
 
@@ -159,6 +181,22 @@ mod tests {
         assert_eq!(pulse.failed("c".into()), 0);
         let health = pulse.health();
         assert_eq!((health.name, health.restarts, health.last_error.as_deref()), ("settler", 3, Some("c")));
+    }
+
+    #[test]
+    fn a_loop_that_is_held_up_counts_as_stalled_from_then_on() {
+        let pulse = Pulse::new("settler", Duration::from_secs(60));
+        pulse.hold_up(true);
+        pulse.note("refused".into());
+        let first = pulse.health();
+        assert!(first.is_stalled());
+        pulse.beat();
+        pulse.hold_up(true);
+        let later = pulse.health();
+        assert!(later.is_stalled() && later.last_progress >= first.last_progress);
+        pulse.hold_up(false);
+        let after = pulse.health();
+        assert_eq!((after.is_stalled(), after.restarts, after.last_error.as_deref()), (false, 0, Some("refused")));
     }
 
     #[tokio::test]

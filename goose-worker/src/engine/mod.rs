@@ -18,6 +18,7 @@ mod health;
 mod pace;
 mod panics;
 mod poller;
+mod refused;
 mod settler;
 mod shutdown;
 mod supervisor;
@@ -47,6 +48,7 @@ use settler::Settler;
 
 pub(crate) use executor::Chain;
 pub use health::{Health, WorkerLoop};
+pub(crate) use panics::caught;
 pub(crate) use shutdown::shut_down;
 
 /// What an engine is made of.

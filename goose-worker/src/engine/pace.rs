@@ -17,11 +17,13 @@ pub(crate) struct Pace {
     ended_before: u64,
     /// Ends in the last full window.
     last_window: u64,
+    /// Whether ends of a window that is not over yet count.
+    trusts_bursts: bool,
 }
 
 impl Pace {
     pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), ended_before: 0, last_window: 0 }
+        Self { since: Instant::now(), ended_before: 0, last_window: 0, trusts_bursts: true }
     }
 
     /// How many jobs may be held, at most `limit`, by a pool that has ended so many jobs since its start.
@@ -31,12 +33,23 @@ impl Pace {
         if passed >= WINDOW {
             let windows = u64::try_from(passed.as_millis() / WINDOW.as_millis()).unwrap_or(u64::MAX).max(1);
             self.last_window = in_this_window / windows;
+            // A pool that was not looked at for long was not busy.
+            self.trusts_bursts |= windows == 1 && self.last_window > 0;
             self.since = Instant::now();
             self.ended_before = ended;
             in_this_window = 0;
         }
+        if !self.trusts_bursts {
+            in_this_window = 0;
+        }
         // A pool that just became busy need not wait for the end of its window.
         usize::try_from(self.last_window.max(in_this_window)).unwrap_or(usize::MAX).min(limit)
+    }
+
+    /// What the pool held it could not start: its work has become slow. Nothing is held from now on, until a full
+    /// window shows that work is quick again; slow jobs that happen to end together do not show it.
+    pub(crate) fn forget(&mut self, ended: u64) {
+        *self = Self { ended_before: ended, trusts_bursts: false, ..Self::new() };
     }
 }
 
@@ -63,5 +76,23 @@ mod tests {
         assert_eq!(pace.prefetch(32, 0), 0);
         tokio::time::advance(WINDOW * 100).await;
         assert_eq!(pace.prefetch(32, 25), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forgotten_pace_is_learned_anew() {
+        let mut pace = Pace::new();
+        assert_eq!(pace.prefetch(32, 20), 20);
+        pace.forget(20);
+        assert_eq!(pace.prefetch(32, 20), 0);
+        // Slow jobs that end together.
+        tokio::time::advance(WINDOW * 50).await;
+        assert_eq!(pace.prefetch(32, 21), 0);
+        assert_eq!(pace.prefetch(32, 45), 0);
+        tokio::time::advance(WINDOW * 50).await;
+        assert_eq!(pace.prefetch(32, 46), 0);
+        // Quick ones.
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(pace.prefetch(32, 66), 20);
+        assert_eq!(pace.prefetch(32, 96), 30);
     }
 }

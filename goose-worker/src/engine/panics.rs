@@ -8,6 +8,13 @@ use std::task::{Context, Poll};
 
 use goose_core::BoxFuture;
 
+/// Runs code of the application and answers a panic in it with the panic's message.
+///
+/// What the code has broken must not be seen afterwards; callers give it values to use up, or to read only.
+pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(code)).map_err(message)
+}
+
 /// Runs a future and answers a panic in it, at any poll or in its destructor, with the panic's message.
 ///
 /// The future is dropped at its end or with the first panic, and never polled again, so no broken state
@@ -26,17 +33,13 @@ enum State<'a, T> {
 impl<'a, T> CatchUnwind<'a, T> {
     /// Makes a future and runs it.
     pub(crate) fn call(make: impl FnOnce() -> BoxFuture<'a, T>) -> Self {
-        let state = match panic::catch_unwind(AssertUnwindSafe(make)) {
-            Ok(future) => State::Running(future),
-            Err(payload) => State::Panicked(message(payload)),
-        };
-        Self { state }
+        Self { state: caught(make).map_or_else(State::Panicked, State::Running) }
     }
 
     /// Drops the future, at whatever await point it is.
     pub(crate) fn cut(&mut self) -> Result<(), String> {
         let state = std::mem::replace(&mut self.state, State::Ended);
-        panic::catch_unwind(AssertUnwindSafe(move || drop(state))).map_err(message)
+        caught(move || drop(state))
     }
 }
 
@@ -45,16 +48,22 @@ impl<T> Future for CatchUnwind<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let end = match &mut self.state {
-            State::Running(future) => match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            State::Running(future) => match caught(|| future.as_mut().poll(cx)) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(value)) => Ok(value),
-                Err(payload) => Err(message(payload)),
+                Err(message) => Err(message),
             },
             State::Panicked(message) => Err(std::mem::take(message)),
             State::Ended => Err("polled after its end".to_owned()),
         };
-        let dropped = self.cut();
-        Poll::Ready(end.and_then(|value| dropped.map(|()| value)))
+        Poll::Ready(match (end, self.cut()) {
+            (Ok(value), Err(message)) => {
+                // The value is the application's too.
+                let _ = caught(move || drop(value));
+                Err(message)
+            }
+            (end, _) => end,
+        })
     }
 }
 
@@ -73,8 +82,10 @@ fn message(payload: Box<dyn Any + Send>) -> String {
         Err(payload) => match payload.downcast::<&'static str>() {
             Ok(text) => (*text).to_owned(),
             Err(payload) => {
-                // A payload may panic in its destructor too; there is nothing left to tell about it.
-                let _ = panic::catch_unwind(AssertUnwindSafe(move || drop(payload)));
+                // A payload may panic in its destructor too, and so may what it panics with: that one is leaked.
+                if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+                    std::mem::forget(payload);
+                }
                 "no message".to_owned()
             }
         },
@@ -128,5 +139,27 @@ mod tests {
         };
         assert_eq!(captured().cut(), Err("panicked: in a destructor".into()));
         drop(captured());
+    }
+
+    /// Each panic in its destructor comes with another one.
+    struct Endless;
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            panic::panic_any(Self);
+        }
+    }
+
+    #[tokio::test]
+    async fn neither_a_value_nor_a_payload_that_panics_gets_out() {
+        let both = || {
+            let bomb = PanicsOnDrop;
+            CatchUnwind::call(move || {
+                let mut bomb = Some(bomb);
+                // The future keeps one to the end and answers another.
+                Box::pin(std::future::poll_fn(move |_| Poll::Ready(bomb.as_mut().map(|_| PanicsOnDrop))))
+            })
+        };
+        assert_eq!(both().await.err(), Some("panicked: in a destructor".into()));
+        assert_eq!(caught(|| panic::panic_any(Endless)), Err("panicked: no message".into()));
     }
 }

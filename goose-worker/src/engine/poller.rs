@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use goose_core::broker::Delivery;
-use goose_core::{BoxFuture, Result};
+use goose_core::Result;
+use goose_core::broker::{Consumer, Delivery};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -16,14 +16,20 @@ use super::ended::Ended;
 use super::executor::{Arrival, Bench, execute};
 use super::health::Pulse;
 use super::pace::Pace;
+use super::panics::CatchUnwind;
 use super::settler::Message;
-use super::supervisor::Actor;
+use super::supervisor::{Actor, pause_after};
 
 /// How often the loop goes round at least, so that others see it is alive; and how long a fetch may wait
 /// before it is made anew, in case its answer was lost.
 const ROUND: Duration = Duration::from_secs(5);
 /// Without a round for this long the poller counts as stalled.
 pub(crate) const STALLS_AFTER: Duration = Duration::from_secs(15);
+
+/// A job that has waited for a hand for this long goes back: another worker may have one free.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// A job that was recovered this often may be what kills its workers.
+const SUSPECT_FROM: u32 = 2;
 
 /// The poller of one pool.
 #[derive(Debug)]
@@ -37,6 +43,10 @@ pub(crate) struct Poller {
     /// loop does not lose them.
     held: VecDeque<Arrival>,
     pace: Pace,
+    /// Fetching failed and rests until then. Everything else goes on.
+    pause: Option<Instant>,
+    /// Shared with each suspect that is held or runs.
+    suspicion: Arc<()>,
     pulse: Arc<Pulse>,
     stopping: CancellationToken,
 }
@@ -49,7 +59,8 @@ impl Poller {
         pulse: Arc<Pulse>,
         stopping: CancellationToken,
     ) -> Self {
-        Self { bench, hands, prefetch, held: VecDeque::new(), pace: Pace::new(), pulse, stopping }
+        let (held, pace, suspicion) = (VecDeque::new(), Pace::new(), Arc::default());
+        Self { bench, hands, prefetch, held, pace, pause: None, suspicion, pulse, stopping }
     }
 
     /// Starts held jobs while there are free hands.
@@ -70,24 +81,51 @@ impl Poller {
     /// How many jobs to ask for now. Nothing while more than half of what may be held is there: many small
     /// fetches cost a broker more than few large ones.
     fn wanted(&mut self) -> usize {
-        let may_hold = self.pace.prefetch(self.prefetch, self.bench.ended.load(Ordering::Relaxed));
+        let mut may_hold = self.pace.prefetch(self.prefetch, self.bench.ended.load(Ordering::Relaxed));
+        if Arc::strong_count(&self.suspicion) > 1 {
+            // Whatever is held when the worker dies counts as a job that may have killed it.
+            may_hold = 0;
+        }
         if self.held.len() > may_hold / 2 {
             return 0;
         }
         (self.hands.available_permits() + may_hold).saturating_sub(self.held.len())
     }
 
-    /// Gives back what was not started, in one go so that its order is kept.
-    async fn hand_back(&mut self) {
-        if self.held.is_empty() {
-            return;
+    /// Keeps what was fetched, or pauses.
+    fn take(&mut self, fetched: Result<Vec<Delivery>, String>) {
+        match fetched {
+            Ok(deliveries) => {
+                let at = Instant::now();
+                for delivery in deliveries {
+                    let suspicion = (delivery.recoveries >= SUSPECT_FROM).then(|| Arc::clone(&self.suspicion));
+                    self.held.push_back(Arrival { delivery, at, suspicion });
+                }
+                self.pulse.progress();
+            }
+            Err(error) => {
+                tracing::warn!(error, "cannot fetch jobs, it will be tried again");
+                self.pause = Instant::now().checked_add(pause_after(self.pulse.failed(error)));
+            }
         }
+    }
+
+    /// What was not started, to be given back in one go so that its order is kept.
+    fn give_up_held(&mut self) -> Message {
         let released = self
             .held
             .drain(..)
             .map(|Arrival { delivery: Delivery { job, receipt, .. }, .. }| Ended::released(receipt, Arc::new(job)));
-        if let Err(mpsc::error::SendError(lost)) = self.bench.settler.send(Message::Together(released.collect())).await
-        {
+        Message::Together(released.collect())
+    }
+
+    /// Gives back what was not started when the worker stops.
+    async fn hand_back(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let message = self.give_up_held();
+        if let Err(mpsc::error::SendError(lost)) = self.bench.settler.send(message).await {
             tracing::warn!(?lost, "held jobs could not be handed back, they are left to their lease");
         }
     }
@@ -95,18 +133,22 @@ impl Poller {
 
 impl Actor for Poller {
     async fn run(&mut self) -> Result<()> {
-        let consumer = Arc::clone(&self.bench.consumer);
+        let bench = Arc::clone(&self.bench);
         // Stays in flight while jobs end and start; dropped only to stop, or when it waits for too long.
         let mut fetch: Option<Fetch<'_>> = None;
         let mut round = rounds();
         loop {
             self.pulse.beat();
             self.start_held();
-            if fetch.is_none() {
+            let now = Instant::now();
+            self.pause = self.pause.filter(|end| *end > now);
+            if fetch.is_none() && self.pause.is_none() {
                 let wanted = self.wanted();
-                fetch = (wanted > 0).then(|| Fetch { answer: consumer.fetch(wanted), since: Instant::now() });
+                fetch = (wanted > 0).then(|| Fetch::begin(&*bench.consumer, wanted));
             }
-            let needs_hand = !self.held.is_empty() || fetch.is_none();
+            let needs_hand = !self.held.is_empty() || (fetch.is_none() && self.pause.is_none());
+            let patience_ends = self.held.front().map(|oldest| oldest.at + PATIENCE);
+            let gives_up = patience_ends.is_some_and(|end| end <= now);
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => {
@@ -116,15 +158,23 @@ impl Actor for Poller {
                 }
                 fetched = Fetch::answer(&mut fetch) => {
                     fetch = None;
-                    let at = Instant::now();
-                    self.held.extend(fetched?.into_iter().map(|delivery| Arrival { delivery, at }));
-                    self.pulse.progress();
+                    self.take(fetched);
                 }
                 hand = Arc::clone(&self.hands).acquire_owned(), if needs_hand => {
                     if let Ok(hand) = hand {
                         self.start_next(hand);
                     }
                 }
+                // Waits while the settler has no room: then the broker takes nothing back either.
+                Ok(room) = bench.settler.reserve(), if gives_up => {
+                    tracing::debug!(jobs = self.held.len(), "work has become slow, held jobs are handed back");
+                    // It would claim again at once what goes back now.
+                    fetch = None;
+                    self.pace.forget(bench.ended.load(Ordering::Relaxed));
+                    room.send(self.give_up_held());
+                }
+                () = at(patience_ends), if !gives_up => {}
+                () = at(self.pause) => {}
                 _ = round.tick() => {
                     fetch = fetch.filter(|fetch| fetch.since.elapsed() < ROUND);
                 }
@@ -135,17 +185,29 @@ impl Actor for Poller {
 
 /// A call to the broker that has not answered yet.
 struct Fetch<'a> {
-    answer: BoxFuture<'a, Result<Vec<Delivery>>>,
+    answer: CatchUnwind<'a, Result<Vec<Delivery>>>,
     since: Instant,
 }
 
-impl Fetch<'_> {
-    /// The answer of a fetch in flight; never comes when there is none.
-    async fn answer(fetch: &mut Option<Self>) -> Result<Vec<Delivery>> {
+impl<'a> Fetch<'a> {
+    fn begin(consumer: &'a dyn Consumer, up_to: usize) -> Self {
+        Self { answer: CatchUnwind::call(|| consumer.fetch(up_to)), since: Instant::now() }
+    }
+
+    /// The answer of a fetch in flight, where an error or a panic is a text; never comes when there is none.
+    async fn answer(fetch: &mut Option<Self>) -> Result<Vec<Delivery>, String> {
         match fetch {
-            Some(fetch) => fetch.answer.as_mut().await,
+            Some(fetch) => (&mut fetch.answer).await.and_then(|answer| answer.map_err(|error| format!("{error:#}"))),
             None => future::pending().await,
         }
+    }
+}
+
+/// Comes at a moment, or never.
+pub(crate) async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => future::pending().await,
     }
 }
 
@@ -158,6 +220,11 @@ pub(crate) fn rounds() -> Interval {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, OnceLock};
+    use std::time::Duration;
+
+    use tokio::time::{Instant, timeout};
+
     use crate::Pool;
     use crate::test_bench::{Gate, Number, TestBench, number, until};
 
@@ -204,10 +271,11 @@ mod tests {
                 std::future::pending::<()>().await;
             }
         };
-        let worker = bench.worker().concurrency(1).grace_period(std::time::Duration::ZERO).handle(handler);
+        let worker = bench.worker().concurrency(1).grace_period(Duration::ZERO).handle(handler);
         let worker = worker.start().await.unwrap();
         bench.events.wait(1, "started 40").await;
-        until("held jobs", || bench.broker.claimed() > 1).await;
+        // Either still held, or already given back because the one hand is busy.
+        until("held jobs", || bench.broker.claimed() > 1 || bench.broker.seen().released > 0).await;
         bench.events.wait(40, "succeeded").await;
         worker.stop().await.unwrap();
         let ready: Vec<u32> = bench.broker.ready("default").iter().map(number).collect();
@@ -228,6 +296,95 @@ mod tests {
         assert_eq!((poller.pool.as_deref(), poller.health.restarts), (Some("default"), 3));
         assert_eq!(poller.health.last_error.as_deref(), Some("panicked: fetch panicked"));
         assert!(health.is_healthy());
+        worker.stop().await.unwrap();
+    }
+
+    /// Blocks one job of many, and says how to let it go.
+    fn one_slow_job(
+        slow: u32,
+    ) -> (Gate, impl Fn(Number) -> goose_core::BoxFuture<'static, ()> + Send + Sync + 'static) {
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let handler = move |Number(n)| -> goose_core::BoxFuture<'static, ()> {
+            let gate = held.clone();
+            Box::pin(async move {
+                if n == slow {
+                    gate.pass().await;
+                }
+            })
+        };
+        (gate, handler)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn held_jobs_go_back_when_all_hands_are_busy_for_long_and_are_not_fetched_again() {
+        let bench = TestBench::new();
+        // In the second case the queue is empty by then, and a fetch for more is on its way.
+        for (jobs, held) in [(100, 59), (43, 2)] {
+            let before = bench.broker.seen().released;
+            bench.enqueue(0..jobs).await;
+            let (gate, handler) = one_slow_job(40);
+            let worker = bench.worker().concurrency(1).prefetch(100).handle(handler).start().await.unwrap();
+            until("the hand-back", || bench.broker.seen().released > before).await;
+            let ready: Vec<u32> = bench.broker.ready("default").iter().map(number).collect();
+            assert_eq!(ready, (41..jobs).collect::<Vec<_>>());
+            assert!(bench.broker.seen().released - before <= held);
+            let again = timeout(Duration::from_secs(3), until("more claims", || bench.broker.claimed() > 1)).await;
+            assert!(again.is_err(), "it holds jobs again that it cannot start");
+            gate.open();
+            until("the rest", || bench.broker.ready("default").is_empty() && bench.broker.claimed() == 0).await;
+            worker.stop().await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn held_jobs_are_started_while_fetching_pauses_after_an_error() {
+        let bench = TestBench::new();
+        bench.enqueue(0..100).await;
+        let (gate, handler) = one_slow_job(40);
+        let worker = bench.worker().concurrency(1).prefetch(16).handle(handler).start().await.unwrap();
+        bench.events.wait(1, "started 40").await;
+        let held = bench.broker.claimed() - 1;
+        assert!(held > 4, "{held}");
+        bench.broker.faults(|faults| faults.fetch_errors = usize::MAX);
+        let start = Instant::now();
+        gate.open();
+        until("held jobs", || bench.broker.claimed() == 0).await;
+        assert!(start.elapsed() < Duration::from_millis(250), "{:?}", start.elapsed());
+        assert_eq!((bench.events.count("succeeded"), bench.events.count("released")), (41 + held, 0));
+        until("a failure", || worker.health().loops.iter().any(|each| each.health.restarts > 0)).await;
+        bench.broker.faults(|faults| faults.fetch_errors = 0);
+        bench.events.wait(100, "succeeded").await;
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_fetched_for_later_while_a_suspect_is_there() {
+        let bench = TestBench::new();
+        bench.broker.faults(|faults| faults.recoveries = Some((40, 2)));
+        bench.enqueue(0..1000).await;
+        let gate = Gate::closed();
+        let (held, broker, fetched) = (gate.clone(), bench.broker.clone(), Arc::new(OnceLock::new()));
+        let before = Arc::clone(&fetched);
+        let handler = move |Number(n)| {
+            let (gate, broker, before) = (held.clone(), broker.clone(), Arc::clone(&before));
+            async move {
+                if n == 40 {
+                    before.set(broker.seen().fetches.len()).unwrap();
+                    gate.pass().await;
+                }
+            }
+        };
+        let worker = bench.worker().concurrency(2).prefetch(16).handle(handler).start().await.unwrap();
+        bench.events.wait(999, "succeeded").await;
+        let (before, fetches) = (*fetched.get().unwrap(), bench.broker.seen().fetches);
+        assert!(fetches[..before].iter().any(|up_to| *up_to > 2), "it held nothing before: {fetches:?}");
+        assert!(fetches[before..].iter().all(|up_to| *up_to == 1), "{fetches:?}");
+        gate.open();
+        bench.events.wait(1, "succeeded 40").await;
+        bench.enqueue(2000..3000).await;
+        bench.events.wait(2000, "succeeded").await;
+        assert!(bench.broker.seen().fetches[fetches.len()..].iter().any(|up_to| *up_to > 2));
         worker.stop().await.unwrap();
     }
 

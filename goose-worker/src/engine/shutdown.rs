@@ -7,6 +7,7 @@ use goose_core::{Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::panics::CatchUnwind;
 use super::{Engine, PoolRun};
 
 /// How long the poller may take to hand back what it holds; longer only when the settler cannot keep up.
@@ -59,9 +60,18 @@ pub(crate) async fn shut_down(engine: Arc<Engine>, grace: Duration) -> Result<()
         }
     }
     for pool in &engine.pools {
-        let stopped = timeout(CLOSE_LIMIT, pool.bench.consumer.stop()).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unavailable, format!("the broker did not end the session in {CLOSE_LIMIT:?}")))
-        });
+        let stop = CatchUnwind::call(|| pool.bench.consumer.stop());
+        let stopped = match timeout(CLOSE_LIMIT, stop).await {
+            Ok(Ok(stopped)) => stopped,
+            // The other pools have sessions to end, too.
+            Ok(Err(panic)) => {
+                Err(Error::new(ErrorKind::Internal, format!("the broker did not end the session, {panic}")))
+            }
+            Err(_) => {
+                let message = format!("the broker did not end the session in {CLOSE_LIMIT:?}");
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+        };
         result = result.and(stopped);
     }
     if let Some(hooks) = &engine.hooks
@@ -102,7 +112,7 @@ mod tests {
     use goose_core::{BoxFuture, ErrorKind};
 
     use crate::test_bench::{Gate, Number, TestBench, number, until};
-    use crate::{Context, Worker};
+    use crate::{Context, Pool, Worker};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -209,6 +219,19 @@ mod tests {
             drop(release);
             assert!(busy.await.unwrap().is_err());
         });
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_panics_at_the_end_of_a_session_holds_up_neither_the_stop_nor_other_sessions() {
+        let bench = TestBench::new();
+        bench.broker.faults(|faults| faults.stop_panics = 1);
+        let worker = bench.worker().pool(Pool::queue("a")).pool(Pool::queue("b")).handle(|_: Number| async {});
+        let worker = worker.start().await.unwrap();
+        let stopped = tokio::time::timeout(10 * SECOND, worker.stop()).await.unwrap();
+        let error = stopped.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        let text = "the worker did not end cleanly: the broker did not end the session, panicked: stop panicked";
+        assert_eq!((format!("{error:#}").as_str(), bench.broker.seen().stops), (text, 1));
     }
 
     #[tokio::test]

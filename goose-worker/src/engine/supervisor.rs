@@ -20,15 +20,16 @@ pub(crate) trait Actor: Send {
     fn run(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// How long a loop pauses after so many failures in a row before this one: briefly at first, some five seconds when
+/// failures go on.
+pub(crate) fn pause_after(failures: u32) -> Duration {
+    // Workers that lost the same broker must not all come back in the same instant.
+    Backoff::Exponential { base: SHORTEST_PAUSE, cap: Duration::from_secs(5), jitter: 0.5 }.delay(failures)
+}
+
 /// Runs an actor to its end, starting it again after each failure: soon at first, after some five seconds
 /// when failures go on. Once there is `hurry`, pauses are as short as the first one.
 pub(crate) async fn supervise(mut actor: impl Actor, pulse: Arc<Pulse>, hurry: CancellationToken) {
-    let pauses = Backoff::Exponential {
-        base: SHORTEST_PAUSE,
-        cap: Duration::from_secs(5),
-        // Workers that lost the same broker must not all come back in the same instant.
-        jitter: 0.5,
-    };
     loop {
         let failure = match CatchUnwind::call(|| Box::pin(actor.run())).await {
             Ok(Ok(())) => return,
@@ -36,7 +37,7 @@ pub(crate) async fn supervise(mut actor: impl Actor, pulse: Arc<Pulse>, hurry: C
             Err(panic) => panic,
         };
         tracing::warn!(actor = pulse.name(), error = failure, "a loop failed and starts again");
-        let pause = pauses.delay(pulse.failed(failure));
+        let pause = pause_after(pulse.failed(failure));
         pulse.beat();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

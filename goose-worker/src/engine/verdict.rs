@@ -12,14 +12,37 @@ use super::ended::Report;
 /// How an attempt ended.
 #[derive(Debug)]
 pub(crate) enum AttemptEnd {
-    /// The handler, or middleware, said so.
-    Outcome(Outcome),
+    /// It worked.
+    Done,
+    /// The job is no longer worth doing, for this reason.
+    Discarded(String),
+    /// Not yet; again after this long.
+    Snoozed(Duration),
+    /// It failed with this error, and may name the pause before the next attempt.
+    Failed { error: String, pause: Option<Duration> },
+    /// It is hopeless, for this reason.
+    Buried(String),
     /// It panicked, with this message.
     Panicked(String),
     /// It took longer than this.
     TimedOut(Duration),
     /// The job's deadline passed while it ran.
     DeadlinePassed,
+}
+
+impl AttemptEnd {
+    /// What the handler, or middleware, said. Asks the application's error for its text, so it may panic.
+    pub(crate) fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::Discard(reason) => Self::Discarded(reason.clone()),
+            Outcome::Snooze(delay) => Self::Snoozed(*delay),
+            Outcome::Retry(error) => Self::Failed { error: chain(&**error), pause: None },
+            Outcome::RetryIn(pause, error) => Self::Failed { error: chain(&**error), pause: Some(*pause) },
+            Outcome::Bury(reason) => Self::Buried(reason.clone()),
+            other => Self::Failed { error: format!("outcome {other} is not known to this worker"), pause: None },
+        }
+    }
 }
 
 /// What follows a failure.
@@ -43,15 +66,13 @@ pub(crate) fn conclude(
     observer: &dyn Observer,
 ) -> (Verdict, Report) {
     let (error, next) = match end {
-        AttemptEnd::Outcome(Outcome::Done) => return (Verdict::Done, Report::Succeeded { job, ran }),
-        AttemptEnd::Outcome(Outcome::Discard(reason)) => return (Verdict::Discard, Report::Discarded { job, reason }),
-        AttemptEnd::Outcome(Outcome::Snooze(delay)) => {
+        AttemptEnd::Done => return (Verdict::Done, Report::Succeeded { job, ran }),
+        AttemptEnd::Discarded(reason) => return (Verdict::Discard, Report::Discarded { job, reason }),
+        AttemptEnd::Snoozed(delay) => {
             return (Verdict::Snooze { job: Box::new(Arc::unwrap_or_clone(job)), delay }, Report::Snoozed);
         }
-        AttemptEnd::Outcome(Outcome::Retry(error)) => (chain(&*error), Next::Retry(None)),
-        AttemptEnd::Outcome(Outcome::RetryIn(pause, error)) => (chain(&*error), Next::Retry(Some(pause))),
-        AttemptEnd::Outcome(Outcome::Bury(reason)) => (reason, Next::Bury(DeathCause::Buried)),
-        AttemptEnd::Outcome(other) => (format!("outcome {other} is not known to this worker"), Next::Retry(None)),
+        AttemptEnd::Failed { error, pause } => (error, Next::Retry(pause)),
+        AttemptEnd::Buried(reason) => (reason, Next::Bury(DeathCause::Buried)),
         AttemptEnd::Panicked(message) => (message, Next::Retry(None)),
         AttemptEnd::TimedOut(limit) => (format!("timed out after {limit:?}"), Next::Retry(None)),
         AttemptEnd::DeadlinePassed => {
@@ -101,18 +122,25 @@ fn dead(job: Box<Job>, reason: DeathReason) -> (Verdict, Report) {
     (Verdict::Bury { job, reason }, Report::Died)
 }
 
+/// How many causes of an error are told: a chain that leads back to itself would have no end.
+const MOST_CAUSES: usize = 32;
+
 /// An error with its causes on one line. Leaves out a cause that the text before already ends with, because
 /// many libraries print it themselves.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    while let Some(error) = cause {
+    for _ in 0..MOST_CAUSES {
+        let Some(error) = cause else { return text };
         let next = error.to_string();
         if !text.ends_with(&next) {
             text.push_str(": ");
             text.push_str(&next);
         }
         cause = error.source();
+    }
+    if cause.is_some() {
+        text.push_str(": …");
     }
     text
 }
@@ -143,18 +171,18 @@ mod tests {
         job
     }
 
-    fn end(job: Job, outcome: Outcome) -> (Verdict, Report) {
-        conclude(Arc::new(job), AttemptEnd::Outcome(outcome), AT, SECOND, &())
+    fn end(job: Job, outcome: &Outcome) -> (Verdict, Report) {
+        conclude(Arc::new(job), AttemptEnd::of(outcome), AT, SECOND, &())
     }
 
     #[test]
     fn done_snooze_and_discard_use_no_retry() {
-        assert!(matches!(end(sample(), Outcome::Done), (Verdict::Done, Report::Succeeded { ran: SECOND, .. })));
-        let (verdict, report) = end(sample(), Outcome::Snooze(SECOND * 9));
+        assert!(matches!(end(sample(), &Outcome::Done), (Verdict::Done, Report::Succeeded { ran: SECOND, .. })));
+        let (verdict, report) = end(sample(), &Outcome::Snooze(SECOND * 9));
         assert!(matches!(report, Report::Snoozed));
         assert!(matches!(verdict, Verdict::Snooze { job, delay } if job.attempts.retry_count == 0
             && job.attempts.failures.is_empty() && delay == SECOND * 9));
-        let (verdict, report) = end(sample(), Outcome::Discard("stale".into()));
+        let (verdict, report) = end(sample(), &Outcome::Discard("stale".into()));
         assert!(matches!(verdict, Verdict::Discard));
         assert!(matches!(report, Report::Discarded { reason, .. } if reason == "stale"));
     }
@@ -164,7 +192,7 @@ mod tests {
         let observer = Failures::default();
         let mut job = sample();
         for retry in 1..=2 {
-            let failed = AttemptEnd::Outcome(Outcome::retry(format!("no {retry}")));
+            let failed = AttemptEnd::of(&Outcome::retry(format!("no {retry}")));
             let (verdict, report) = conclude(Arc::new(job), failed, AT, SECOND, &observer);
             assert!(matches!(report, Report::Retried));
             let Verdict::Retry { job: next, delay } = verdict else { panic!("{verdict:?}") };
@@ -187,27 +215,27 @@ mod tests {
     fn no_retries_means_dead_at_the_first_failure_or_forgotten() {
         let mut job = sample();
         job.retry.max_retries = 0;
-        assert!(matches!(end(job.clone(), Outcome::retry("no")), (Verdict::Bury { .. }, Report::Died)));
+        assert!(matches!(end(job.clone(), &Outcome::retry("no")), (Verdict::Bury { .. }, Report::Died)));
         job.retry.skip_dead_queue = true;
-        let (verdict, report) = end(job.clone(), Outcome::retry("no"));
+        let (verdict, report) = end(job.clone(), &Outcome::retry("no"));
         assert!(matches!(verdict, Verdict::Discard));
         assert!(matches!(report, Report::Forgotten { reason, .. } if reason.cause == DeathCause::RetriesExhausted));
         // A handler that asks for a human gets one.
-        assert!(matches!(end(job, Outcome::Bury("look".into())), (Verdict::Bury { .. }, Report::Died)));
+        assert!(matches!(end(job, &Outcome::Bury("look".into())), (Verdict::Bury { .. }, Report::Died)));
     }
 
     #[test]
     fn a_failure_may_name_its_own_pause() {
-        let (verdict, _) = end(sample(), Outcome::retry_in(SECOND * 7, "later"));
+        let (verdict, _) = end(sample(), &Outcome::retry_in(SECOND * 7, "later"));
         assert!(matches!(verdict, Verdict::Retry { delay, .. } if delay == SECOND * 7));
         let mut job = sample();
         job.attempts.retry_count = 2;
-        assert!(matches!(end(job, Outcome::retry_in(SECOND, "later")).0, Verdict::Bury { .. }));
+        assert!(matches!(end(job, &Outcome::retry_in(SECOND, "later")).0, Verdict::Bury { .. }));
     }
 
     #[test]
     fn bury_and_deadline_leave_no_retry() {
-        let (verdict, _) = end(sample(), Outcome::Bury("hopeless".into()));
+        let (verdict, _) = end(sample(), &Outcome::Bury("hopeless".into()));
         let Verdict::Bury { job, reason } = verdict else { panic!("{verdict:?}") };
         assert_eq!(reason, DeathReason::new(DeathCause::Buried, "hopeless"));
         assert_eq!(job.attempts.last_failure().unwrap().error, "hopeless");
@@ -249,5 +277,38 @@ mod tests {
         let repeating = Error::new(ErrorKind::Unavailable, "cannot reach it: connection refused")
             .with_source(std::io::Error::other("connection refused"));
         assert_eq!(chain(&repeating), "cannot reach it: connection refused");
+    }
+
+    /// Two errors that name each other as their cause.
+    #[derive(Debug)]
+    struct Hen;
+    #[derive(Debug)]
+    struct Egg;
+    impl std::fmt::Display for Hen {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("hen")
+        }
+    }
+    impl std::fmt::Display for Egg {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("egg")
+        }
+    }
+    impl StdError for Hen {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&Egg)
+        }
+    }
+    impl StdError for Egg {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&Hen)
+        }
+    }
+
+    #[test]
+    fn a_chain_of_causes_that_has_no_end_is_cut() {
+        let text = chain(&Hen);
+        assert!(text.starts_with("hen: egg: hen: ") && text.ends_with("hen: …"), "{text}");
+        assert_eq!(text.matches("egg").count() + text.matches("hen").count(), 1 + MOST_CAUSES);
     }
 }
