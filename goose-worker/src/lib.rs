@@ -80,6 +80,8 @@ mod worker;
 #[cfg(test)]
 mod queue_broker;
 #[cfg(test)]
+mod queue_faults;
+#[cfg(test)]
 mod test_bench;
 
 pub use builder::WorkerBuilder;
