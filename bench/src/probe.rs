@@ -1,0 +1,102 @@
+//! The raw probe: what the same client crate and the bare steps of a job cost on the same server without Goose. No lease, no
+//! fence, no counters, no envelope: the floor that the broker is measured against.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use fred::prelude::*;
+use fred::types::scripts::Script;
+
+use crate::Result;
+
+const ENQUEUE: &str = "redis.call('HSET', KEYS[1], unpack(ARGV)) \
+    local ids = {} for i = 1, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end \
+    redis.call('RPUSH', KEYS[2], unpack(ids)) return #ids";
+const FETCH: &str = "local ids = redis.call('LPOP', KEYS[2], ARGV[1]) if not ids then return {} end \
+    local values = redis.call('HMGET', KEYS[1], unpack(ids)) redis.call('SADD', KEYS[3], unpack(ids)) \
+    local out = {} for i = 1, #ids do out[#out + 1] = ids[i] out[#out + 1] = values[i] end return out";
+const SETTLE: &str = "redis.call('SREM', KEYS[3], unpack(ARGV)) return redis.call('HDEL', KEYS[1], unpack(ARGV))";
+
+pub(crate) struct Probe {
+    client: Client,
+    enqueue: Arc<Script>,
+    fetch: Arc<Script>,
+    settle: Arc<Script>,
+}
+
+fn keys() -> Vec<String> {
+    ["jobs", "ready", "claimed"].map(|key| format!("{{probe}}:{key}")).to_vec()
+}
+
+impl Probe {
+    pub(crate) async fn connect(url: &str) -> Result<Self> {
+        let client = Builder::from_config(Config::from_url(url)?).build()?;
+        client.init().await?;
+        let load = async |source: &str| -> Result<Arc<Script>> {
+            let script = Script::from_lua(source);
+            script.load(&client).await?;
+            Ok(Arc::new(script))
+        };
+        let (enqueue, fetch, settle) = (load(ENQUEUE).await?, load(FETCH).await?, load(SETTLE).await?);
+        Ok(Self { client, enqueue, fetch, settle })
+    }
+
+    /// So many callers, so many jobs a call.
+    pub(crate) async fn enqueue(&self, callers: u32, batch: u32, jobs: u32) -> Result<f64> {
+        let next = Arc::new(AtomicU32::new(0));
+        let began = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..callers {
+            let (client, script, next) = (self.client.clone(), Arc::clone(&self.enqueue), Arc::clone(&next));
+            tasks.spawn(async move {
+                loop {
+                    let first = next.fetch_add(batch, Ordering::Relaxed);
+                    if first >= jobs {
+                        return Ok::<(), Error>(());
+                    }
+                    let pair = |n: u32| [format!("{n:016}"), "x".repeat(200)];
+                    let args: Vec<String> = (first..(first + batch).min(jobs)).flat_map(pair).collect();
+                    let _: i64 = script.evalsha(&client, keys(), args).await?;
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        let rate = f64::from(jobs) / began.elapsed().as_secs_f64();
+        let _: i64 = self.client.del(keys()).await?;
+        Ok(rate)
+    }
+
+    /// Two calls overlap, each with half of what may be in flight.
+    pub(crate) async fn drain(&self, in_flight: u32, jobs: u32) -> Result<f64> {
+        let mut first = 0;
+        while first < jobs {
+            let pair = |n: u32| [format!("{n:016}"), "x".repeat(200)];
+            let args: Vec<String> = (first..(first + 400).min(jobs)).flat_map(pair).collect();
+            let _: i64 = self.enqueue.evalsha(&self.client, keys(), args).await?;
+            first += 400;
+        }
+        let began = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..2 {
+            let (client, fetch, settle) = (self.client.clone(), Arc::clone(&self.fetch), Arc::clone(&self.settle));
+            tasks.spawn(async move {
+                loop {
+                    let part = vec![(in_flight / 2).max(1).to_string()];
+                    let found: Vec<Value> = fetch.evalsha(&client, keys(), part).await?;
+                    if found.is_empty() {
+                        return Ok::<(), Error>(());
+                    }
+                    let ids: Vec<Value> = found.into_iter().step_by(2).collect();
+                    let _: i64 = settle.evalsha(&client, keys(), ids).await?;
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        Ok(f64::from(jobs) / began.elapsed().as_secs_f64())
+    }
+}

@@ -1,0 +1,173 @@
+//! The handle that clients and workers hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use goose_core::broker::capability::{DeadJob, DeadJobs, EnqueuedJobs, ScheduledJobs, Statistics};
+use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
+use goose_core::{BoxFuture, Error, Job, JobId, QueueName, Result};
+use parking_lot::Mutex;
+
+use crate::RedisOptions;
+use crate::connection::Link;
+use crate::consumer::RedisConsumer;
+use crate::enqueue::Intake;
+use crate::error::closed;
+use crate::lease;
+use crate::names::Names;
+use crate::server_clock::ServerClock;
+use crate::session::Session;
+
+/// The Redis broker: a handle to one server, to a primary found by Sentinels, or to a cluster.
+///
+/// Cloning is cheap and shares the connections. Connections heal by themselves for as long as the broker lives.
+#[derive(Debug, Clone)]
+pub struct RedisBroker {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all handles and tasks of one broker share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) link: Arc<dyn Link>,
+    pub(crate) names: Names,
+    pub(crate) options: RedisOptions,
+    pub(crate) clock: ServerClock,
+    intake: Intake,
+    /// Every open session, so that closing the broker stops them.
+    sessions: Mutex<Vec<Arc<Session>>>,
+    last_error: Mutex<Option<String>>,
+    closed: AtomicBool,
+}
+
+impl RedisBroker {
+    /// Connects with default options; see [`RedisOptions`] for others and for the URLs.
+    ///
+    /// # Errors
+    /// See [`RedisOptions::open`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        RedisOptions::new(url).open().await
+    }
+
+    pub(crate) fn over(link: Arc<dyn Link>, options: RedisOptions) -> Self {
+        let names = Names::new(options.key_prefix());
+        let (intake, serve_intake) = Intake::new(Arc::clone(&link), names.clone());
+        link.spawn(Box::pin(serve_intake));
+        let inner = Inner {
+            link,
+            names,
+            options,
+            clock: ServerClock::default(),
+            intake,
+            sessions: Mutex::new(Vec::new()),
+            last_error: Mutex::new(None),
+            closed: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+impl Inner {
+    pub(crate) fn note_error(&self, error: &Error) {
+        *self.last_error.lock() = Some(format!("{error:#}"));
+    }
+
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.last_error.lock().clone()
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// A session was found dead while this process was stopped or cut off: others have its jobs. It goes on
+    /// under a new identity, and nothing it held counts any more.
+    pub(crate) async fn renew_lost(&self, session: &Arc<Session>) {
+        if session.is_over() {
+            return;
+        }
+        tracing::warn!(
+            silent_for = ?session.last_renewal(),
+            "lost the claims of this process: its lease was not renewed in time"
+        );
+        session.start_over();
+        if let Err(error) = lease::open(self, session).await {
+            self.note_error(&error);
+            session.fail(error);
+        }
+    }
+
+    pub(crate) async fn find_dead(&self, queue: &QueueName, id: JobId) -> Option<DeadJob> {
+        crate::capability::find_dead_in(self, queue, id).await.ok().flatten()
+    }
+
+    #[cfg(feature = "fault-injection")]
+    pub(crate) async fn enqueue_value(&self, queue: &QueueName, id: JobId, value: fred::bytes::Bytes) -> Result<()> {
+        self.intake.enqueue_value(queue, id, value).await
+    }
+
+    pub(crate) fn forget(&self, session: &Arc<Session>) {
+        self.sessions.lock().retain(|other| !Arc::ptr_eq(other, session));
+    }
+
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        self.sessions.lock().clone()
+    }
+}
+
+impl Broker for RedisBroker {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn enqueue(&self, jobs: Vec<Job>) -> BoxFuture<'_, Result<Vec<EnqueueVerdict>>> {
+        Box::pin(async move {
+            self.inner.check_open()?;
+            self.inner.intake.enqueue(jobs, &self.inner.clock).await
+        })
+    }
+
+    fn consume(&self, options: ConsumerOptions) -> BoxFuture<'_, Result<Box<dyn Consumer>>> {
+        Box::pin(async move {
+            self.inner.check_open()?;
+            let session = Arc::new(Session::new(options, self.inner.options.lease, &self.inner.names));
+            lease::open(&self.inner, &session).await?;
+            self.inner.sessions.lock().push(Arc::clone(&session));
+            let consumer = RedisConsumer::start(Arc::clone(&self.inner), session);
+            Ok(Box::new(consumer) as Box<dyn Consumer>)
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            if self.inner.closed.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
+            for session in self.inner.sessions() {
+                let stop = crate::consumer::stop(&self.inner, &session);
+                if tokio::time::timeout(Duration::from_secs(2), stop).await.is_err() {
+                    tracing::warn!("cannot hand back jobs; they will be recovered");
+                }
+            }
+            self.inner.link.close().await;
+            Ok(())
+        })
+    }
+
+    fn enqueued_jobs(&self) -> Option<&dyn EnqueuedJobs> {
+        Some(self)
+    }
+
+    fn scheduled_jobs(&self) -> Option<&dyn ScheduledJobs> {
+        Some(self)
+    }
+
+    fn dead_jobs(&self) -> Option<&dyn DeadJobs> {
+        Some(self)
+    }
+
+    fn statistics(&self) -> Option<&dyn Statistics> {
+        Some(self)
+    }
+}

@@ -1,0 +1,269 @@
+//! Taking jobs in: what many callers want at the same time goes out in one script call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fred::bytes::Bytes;
+use goose_core::broker::EnqueueVerdict;
+use goose_core::{Error, Job, JobId, Priority, QueueName, Result, Schedule, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::again::again;
+use crate::connection::{Lane, Link};
+use crate::encoding::{self, Kind};
+use crate::error::closed;
+use crate::names::Names;
+use crate::scripts::{CHUNK, ENQUEUE};
+use crate::server_clock::ServerClock;
+
+/// The most bytes of one script call: beyond that the server's time per call would be felt by others.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Jobs of one caller for one queue, encoded.
+pub(crate) struct Request {
+    queue: QueueName,
+    jobs: Vec<NewJob>,
+    bytes: usize,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+struct NewJob {
+    id: JobId,
+    value: Bytes,
+    place: Place,
+}
+
+enum Place {
+    End,
+    Front,
+    At(Timestamp),
+    /// Milliseconds, rounded up.
+    In(i64),
+}
+
+impl Place {
+    fn of(job: &Job) -> Self {
+        match job.schedule {
+            Schedule::At(time) => Self::At(time),
+            Schedule::In(delay) => Self::In(Timestamp::EPOCH.saturating_add(delay).as_millis()),
+            _ if job.priority == Priority::Front => Self::Front,
+            _ => Self::End,
+        }
+    }
+
+    fn argument(&self) -> Bytes {
+        match self {
+            Self::End => Bytes::from_static(b"e"),
+            Self::Front => Bytes::from_static(b"f"),
+            Self::At(time) => format!("a{}", time.as_millis()).into(),
+            Self::In(millis) => format!("d{millis}").into(),
+        }
+    }
+}
+
+/// Where callers hand in jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct Intake {
+    sender: mpsc::UnboundedSender<Request>,
+}
+
+impl Intake {
+    /// The intake, and the task that serves it until every handle is gone.
+    pub(crate) fn new(link: Arc<dyn Link>, names: Names) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        (Self { sender }, serve(link, names, inbox))
+    }
+
+    /// Hands in one job in its stored form.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) async fn enqueue_value(&self, queue: &QueueName, id: JobId, value: Bytes) -> Result<()> {
+        let (reply, outcome) = oneshot::channel();
+        let bytes = value.len();
+        let jobs = vec![NewJob { id, value, place: Place::End }];
+        self.sender.send(Request { queue: queue.clone(), jobs, bytes, reply }).map_err(|_| closed())?;
+        outcome.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Hands in jobs and waits for all verdicts.
+    pub(crate) async fn enqueue(&self, jobs: Vec<Job>, clock: &ServerClock) -> Result<Vec<EnqueueVerdict>> {
+        let since = clock.now();
+        let mut by_queue: Vec<(QueueName, Vec<usize>)> = Vec::new();
+        for (i, job) in jobs.iter().enumerate() {
+            match by_queue.iter_mut().find(|(queue, _)| queue == job.ready_queue()) {
+                Some((_, indices)) => indices.push(i),
+                None => by_queue.push((job.ready_queue().clone(), vec![i])),
+            }
+        }
+        let mut waiting = Vec::new();
+        for (queue, indices) in by_queue {
+            for chunk in in_chunks(&jobs, &indices) {
+                let encode = |i: &usize| NewJob {
+                    id: jobs[*i].id,
+                    value: encoding::encode(&jobs[*i], Kind::Scheduled, since),
+                    place: Place::of(&jobs[*i]),
+                };
+                let encoded: Vec<NewJob> = chunk.iter().map(encode).collect();
+                let bytes = encoded.iter().map(|job| job.value.len()).sum();
+                let (reply, outcome) = oneshot::channel();
+                let request = Request { queue: queue.clone(), jobs: encoded, bytes, reply };
+                self.sender.send(request).map_err(|_| closed())?;
+                waiting.push((chunk, outcome));
+            }
+        }
+        let mut outcomes: Vec<(Vec<usize>, Result<()>)> = Vec::new();
+        for (chunk, outcome) in waiting {
+            outcomes.push((chunk, outcome.await.unwrap_or_else(|_| Err(closed()))));
+        }
+        verdicts(&jobs, outcomes)
+    }
+}
+
+/// Splits the jobs of one queue by number and by size.
+fn in_chunks(jobs: &[Job], indices: &[usize]) -> Vec<Vec<usize>> {
+    let mut chunks: Vec<Vec<usize>> = Vec::new();
+    let mut bytes = 0;
+    for i in indices {
+        let size = jobs[*i].args.bytes.len() + 256;
+        let fits = chunks.last().is_some_and(|chunk| chunk.len() < CHUNK && bytes + size <= MAX_BYTES);
+        if !fits {
+            chunks.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(*i);
+        }
+    }
+    chunks
+}
+
+fn verdicts(jobs: &[Job], outcomes: Vec<(Vec<usize>, Result<()>)>) -> Result<Vec<EnqueueVerdict>> {
+    let all_failed = !outcomes.is_empty() && outcomes.iter().all(|(_, outcome)| outcome.is_err());
+    let mut verdicts: Vec<Option<EnqueueVerdict>> = jobs.iter().map(|_| None).collect();
+    for (chunk, outcome) in outcomes {
+        match outcome {
+            Err(error) if all_failed => return Err(error),
+            outcome => {
+                for i in chunk {
+                    verdicts[i] = Some(match &outcome {
+                        Ok(()) => EnqueueVerdict::Enqueued(jobs[i].id),
+                        Err(error) => EnqueueVerdict::Failed(again(error)),
+                    });
+                }
+            }
+        }
+    }
+    // Every job is in exactly one chunk.
+    Ok(verdicts.into_iter().flatten().collect())
+}
+
+/// Batches what comes in, per queue, as long as anyone can still send.
+async fn serve(link: Arc<dyn Link>, names: Names, mut inbox: mpsc::UnboundedReceiver<Request>) {
+    let mut lines: HashMap<QueueName, Line> = HashMap::new();
+    let (done, mut finished) = mpsc::unbounded_channel::<(QueueName, bool)>();
+    loop {
+        tokio::select! {
+            biased;
+            Some((queue, known)) = finished.recv() => {
+                if let Some(line) = lines.get_mut(&queue) {
+                    line.is_busy = false;
+                    line.known |= known;
+                    line.dispatch(&link, &names, &queue, &done);
+                }
+            }
+            request = inbox.recv() => {
+                let Some(request) = request else { return };
+                let mut touched = vec![request.queue.clone()];
+                lines.entry(request.queue.clone()).or_default().waiting.push(request);
+                // What came in at the same time goes out in the same call.
+                while let Ok(request) = inbox.try_recv() {
+                    if !touched.contains(&request.queue) {
+                        touched.push(request.queue.clone());
+                    }
+                    lines.entry(request.queue.clone()).or_default().waiting.push(request);
+                }
+                for queue in touched {
+                    if let Some(line) = lines.get_mut(&queue) {
+                        line.dispatch(&link, &names, &queue, &done);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The requests of one queue.
+#[derive(Default)]
+struct Line {
+    waiting: Vec<Request>,
+    /// A call is on its way. One at a time: two could overtake each other, and jobs leave a queue in the order in which
+    /// they were enqueued. Whatever comes in meanwhile shares the next one.
+    is_busy: bool,
+    /// The set of queues has this one's name.
+    known: bool,
+}
+
+impl Line {
+    fn dispatch(
+        &mut self,
+        link: &Arc<dyn Link>,
+        names: &Names,
+        queue: &QueueName,
+        done: &mpsc::UnboundedSender<(QueueName, bool)>,
+    ) {
+        if !self.is_busy && !self.waiting.is_empty() {
+            let batch = self.next_batch();
+            self.is_busy = true;
+            let (link, names, queue, done) = (Arc::clone(link), names.clone(), queue.clone(), done.clone());
+            let announce = !self.known;
+            tokio::spawn(async move {
+                let outcome = send(&*link, &names, &queue, &batch, announce).await;
+                let known = outcome.is_ok();
+                for request in batch {
+                    let _ = request.reply.send(outcome.as_ref().map(|_| ()).map_err(again));
+                }
+                let _ = done.send((queue, known));
+            });
+        }
+    }
+
+    fn next_batch(&mut self) -> Vec<Request> {
+        let (mut jobs, mut bytes) = (0, 0);
+        let fits = self.waiting.iter().take_while(|request| {
+            jobs += request.jobs.len();
+            bytes += request.bytes;
+            jobs <= CHUNK && bytes <= MAX_BYTES
+        });
+        let n = fits.count().max(1);
+        self.waiting.drain(..n).collect()
+    }
+}
+
+async fn send(
+    link: &dyn Link,
+    names: &Names,
+    queue: &QueueName,
+    batch: &[Request],
+    announce: bool,
+) -> Result<(), Error> {
+    let tell = || link.command(Lane::Data, "SADD", Some(names.queues()), vec![queue.as_str().to_owned().into()]);
+    if announce {
+        // Once per process and queue, and before the first job: no queue with jobs is unknown.
+        tell().await?;
+    }
+    let keys = names.queue(queue);
+    let keys = vec![keys.jobs, keys.ready, keys.scheduled, keys.wake, keys.meta];
+    let mut args = Vec::with_capacity(batch.len() * 3);
+    for job in batch.iter().flat_map(|request| &request.jobs) {
+        args.extend([Bytes::copy_from_slice(job.id.as_bytes()), job.value.clone(), job.place.argument()]);
+    }
+    let new = link.eval(Lane::Data, &ENQUEUE, keys, args).await?;
+    // Everything was deleted since we told. The jobs are in, whatever comes of this.
+    if !announce
+        && matches!(new.into_int(), Ok(1))
+        && let Err(error) = tell().await
+    {
+        tracing::warn!(%queue, error = format!("{error:#}"), "cannot tell the server again that there is this queue");
+    }
+    Ok(())
+}

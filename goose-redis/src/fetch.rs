@@ -1,0 +1,290 @@
+//! The fetching task of a session: asks the server when somebody waits, and sleeps on the wake marker when there is
+//! nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fred::bytes::Bytes;
+use goose_core::broker::{DeathCause, DeathReason, Delivery};
+use goose_core::{BoxFuture, Error, ErrorKind, Event, Result, Timestamp};
+
+use crate::broker::Inner;
+use crate::connection::{Lane, Waiter};
+use crate::encoding::{self, Claim, fetch_token};
+use crate::scripts::FETCH;
+use crate::session::Session;
+use crate::settle;
+
+/// The longest sleep: repairs a wake-up that got lost with a connection.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Between waits that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The most jobs of one script call.
+const MOST: usize = 500;
+
+/// Fetches until the session is over. Errors end in the waiting fetch, never this task.
+pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
+    let mut sleeper = Sleeper::new(&session);
+    // A marker that was taken must be answered by a fetch even when nobody waits any more: the script puts it back
+    // for others when there is something to do.
+    let mut woken = false;
+    while !session.is_over() {
+        if !woken {
+            woken = tokio::select! {
+                biased;
+                () = session.wait_for_hunger() => false,
+                woken = sleeper.marker() => woken,
+            };
+        }
+        if session.is_over() {
+            break;
+        }
+        let was_woken = std::mem::take(&mut woken);
+        if !was_woken && session.wanted() == 0 {
+            continue;
+        }
+        match fetch(&inner, &session).await {
+            Ok(Found { deliveries, .. }) if !deliveries.is_empty() => {
+                // Stopped while the call was under way: nobody will take them from the buffer any more.
+                if session.is_stopped() {
+                    let claims: Vec<Claim> = deliveries.iter().filter_map(|d| Claim::of(&d.receipt)).collect();
+                    if let Err(error) = settle::release(&inner, &session, &claims).await {
+                        tracing::warn!(error = format!("{error:#}"), "cannot hand back jobs; they will be recovered");
+                    }
+                } else {
+                    session.deliver(deliveries);
+                }
+            }
+            Ok(Found { lost: true, .. }) => inner.renew_lost(&session).await,
+            Ok(_) if session.wanted() == 0 => {}
+            Ok(Found { next_due, now, .. }) => {
+                let until_due = next_due.map_or(Duration::MAX, |due| due.since(now));
+                match sleeper.start(&inner).await {
+                    Ok(()) => {
+                        woken = tokio::select! {
+                            woken = sleeper.marker() => woken,
+                            // Our own timer: the server looks at the time limits of those who wait ten times a second.
+                            () = tokio::time::sleep(until_due.min(LONGEST_WAIT)) => false,
+                            () = session.over() => false,
+                        };
+                    }
+                    Err(error) => session.fail(error),
+                }
+            }
+            Err(error) => session.fail(error),
+        }
+    }
+    if woken {
+        let _ = fetch(&inner, &session).await;
+    }
+    sleeper.close().await;
+}
+
+/// A wait for markers that may be under way while other things happen: a marker that arrives meanwhile is not lost.
+struct Sleeper {
+    markers: Vec<Bytes>,
+    state: Waiting,
+}
+
+enum Waiting {
+    /// Nothing is under way, and there may be no connection either.
+    No(Option<Box<dyn Waiter>>),
+    Yes(BoxFuture<'static, (Box<dyn Waiter>, Result<Option<Bytes>>)>),
+}
+
+impl Sleeper {
+    fn new(session: &Session) -> Self {
+        let markers = session.queues.iter().map(|(_, keys)| keys.wake.clone()).collect();
+        Self { markers, state: Waiting::No(None) }
+    }
+
+    /// Begins to wait, unless it does already.
+    async fn start(&mut self, inner: &Inner) -> Result<()> {
+        let Waiting::No(waiter) = &mut self.state else { return Ok(()) };
+        let mut waiter = match waiter.take() {
+            Some(waiter) => waiter,
+            None => inner.link.waiter().await?,
+        };
+        let markers = self.markers.clone();
+        self.state = Waiting::Yes(Box::pin(async move {
+            let answer = waiter.wait(&markers, LONGEST_WAIT).await;
+            (waiter, answer)
+        }));
+        Ok(())
+    }
+
+    /// The end of the wait under way; `true` when a marker was taken. Never comes when none is.
+    async fn marker(&mut self) -> bool {
+        let Waiting::Yes(wait) = &mut self.state else { return std::future::pending().await };
+        let (waiter, answer) = wait.await;
+        match answer {
+            Ok(marker) => {
+                self.state = Waiting::No(Some(waiter));
+                marker.is_some()
+            }
+            // The next fetch says what is wrong, and whoever waits for it makes the pause.
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "waiting for jobs failed");
+                self.state = Waiting::No(None);
+                tokio::time::sleep(PAUSE).await;
+                false
+            }
+        }
+    }
+
+    async fn close(self) {
+        match self.state {
+            Waiting::No(Some(waiter)) => waiter.close().await,
+            // Dropping the wait closes the connection.
+            Waiting::No(None) | Waiting::Yes(_) => {}
+        }
+    }
+}
+
+/// What a fetch found.
+struct Found {
+    deliveries: Vec<Delivery>,
+    next_due: Option<Timestamp>,
+    now: Timestamp,
+    lost: bool,
+}
+
+async fn fetch(inner: &Inner, session: &Session) -> Result<Found> {
+    let wanted = session.wanted().min(MOST);
+    let fetch = session.next_fetch();
+    let claims = session.claims();
+    let quotas = session.shares(wanted);
+    let groups: Vec<Vec<usize>> = if inner.link.topology().is_cluster() {
+        (0..session.queues.len()).map(|queue| vec![queue]).collect()
+    } else {
+        vec![(0..session.queues.len()).collect()]
+    };
+    let mut found = Found { deliveries: Vec::new(), next_due: None, now: Timestamp::EPOCH, lost: false };
+    // On one server all queues share one call. On a cluster each has a node of its own: parts first, and then what
+    // is left for whoever has more.
+    for pass in 0..groups.len().min(2) {
+        for group in &groups {
+            let left = wanted - found.deliveries.len();
+            let part = match (groups.len(), pass) {
+                (1, _) => left,
+                (_, 0) => quotas[group[0]].min(left),
+                _ => left,
+            };
+            if part > 0
+                && let Err(error) = fetch_group(inner, session, fetch, &claims, group, part, &quotas, &mut found).await
+            {
+                // What other nodes gave is claimed already, and must not go with the error of one.
+                inner.note_error(&error);
+                return if found.deliveries.is_empty() { Err(error) } else { Ok(found) };
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them twice")]
+async fn fetch_group(
+    inner: &Inner,
+    session: &Session,
+    fetch: u64,
+    claims: &[Bytes],
+    group: &[usize],
+    want: usize,
+    quotas: &[usize],
+    found: &mut Found,
+) -> Result<()> {
+    let mut keys = Vec::with_capacity(group.len() * 7);
+    // A number of its own for each call: its places are counted from one.
+    let fetch = if found.deliveries.is_empty() { fetch } else { session.next_fetch() };
+    let lease = session.lease.as_millis().to_string().into();
+    let mut args: Vec<Bytes> = vec![want.to_string().into(), fetch_token(fetch).into(), lease];
+    for queue in group {
+        let (_, k) = &session.queues[*queue];
+        keys.extend(
+            [&k.jobs, &k.ready, &k.scheduled, &k.wake, &k.meta, &k.recoveries, &claims[*queue]].map(Bytes::clone),
+        );
+        args.push(quotas[*queue].min(want).to_string().into());
+    }
+    let reply = match inner.link.eval(Lane::Data, &FETCH, keys, args).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            if error.kind() == ErrorKind::OutcomeUnknown {
+                session.lose_fetch(fetch, Instant::now() + inner.options.command_timeout * 3);
+            }
+            return Err(error);
+        }
+    };
+    let mut fields = reply.into_array()?.into_iter();
+    let mut next = || fields.next().ok_or_else(too_short);
+    let now = Timestamp::from_millis(next()?.into_int()?);
+    found.now = now;
+    inner.clock.heard(now);
+    let due = next()?.into_text()?;
+    if let Some(due) = due.parse().ok().map(Timestamp::from_millis) {
+        found.next_due = Some(found.next_due.map_or(due, |known| known.min(due)));
+    }
+    found.lost |= next()?.into_int()? == 1;
+    let mut place = 0;
+    while let Ok(number) = next() {
+        place += 1;
+        let queue = number.into_int()?;
+        let queue =
+            usize::try_from(queue).ok().and_then(|queue| group.get(queue - 1)).copied().ok_or_else(too_short)?;
+        let raw = RawJob {
+            claim: Claim {
+                id: encoding::id(&next()?.into_bytes()?)?,
+                fetch,
+                place,
+                queue: u16::try_from(queue).unwrap_or(u16::MAX),
+            },
+            value: next()?.into_bytes()?,
+            due: next()?.into_text()?.parse().ok().map(Timestamp::from_millis),
+            recoveries: next()?.into_text()?.parse().unwrap_or(0),
+        };
+        if let Some(delivery) = raw.deliver(inner, session, now).await {
+            found.deliveries.push(delivery);
+        }
+    }
+    Ok(())
+}
+
+fn too_short() -> Error {
+    Error::new(ErrorKind::Internal, "the server's answer to a fetch is too short")
+}
+
+/// A claimed job as it came from the server.
+struct RawJob {
+    claim: Claim,
+    value: Bytes,
+    due: Option<Timestamp>,
+    recoveries: u32,
+}
+
+impl RawJob {
+    /// The delivery; what cannot be decoded is buried as it is.
+    async fn deliver(self, inner: &Inner, session: &Session, now: Timestamp) -> Option<Delivery> {
+        match encoding::decode(&self.value) {
+            Ok((header, job)) => {
+                let ready_at = self.due.unwrap_or(header.since).min(now);
+                let mut delivery = Delivery::new(job, self.claim.receipt(), ready_at, now);
+                delivery.recoveries = self.recoveries;
+                Some(delivery)
+            }
+            Err(error) => {
+                let reason = DeathReason::new(DeathCause::Undecodable, format!("{error:#}"));
+                let id = self.claim.id;
+                let queue = &session.queues[usize::from(self.claim.queue)].0;
+                match settle::bury_raw(inner, session, self.claim, self.value, &reason).await {
+                    Ok(()) => session.options.observer.observe(&Event::Died { id, queue, job: None, reason: &reason }),
+                    // It stays claimed until the session ends, and is buried by whoever claims it next.
+                    Err(error) => {
+                        tracing::warn!(job.id = %id, error = format!("{error:#}"), "cannot bury a job that cannot be decoded")
+                    }
+                }
+                None
+            }
+        }
+    }
+}

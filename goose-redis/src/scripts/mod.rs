@@ -1,0 +1,53 @@
+//! The scripts: one file each, whose header says what keys and values it takes and what it returns.
+//!
+//! Rules they all keep: types are checked and everything is read before the first write, since a script is not
+//! rolled back; the first write decides what happens on a full server (refused for enqueues, allowed for everything a
+//! worker does); no call unpacks more than a thousand values; envelopes are opaque; every key comes in `KEYS`.
+
+use crate::connection::{Repeat, Script};
+
+/// The most jobs of one script call.
+pub(crate) const CHUNK: usize = 300;
+
+pub(crate) static ENQUEUE: Script = Script::new("enqueue", include_str!("enqueue.lua"), Repeat::Never);
+/// A fetch whose answer was lost has claimed jobs all the same; the session looks for them, see `reconcile`.
+pub(crate) static FETCH: Script = Script::new("fetch", include_str!("fetch.lua"), Repeat::Never);
+pub(crate) static SETTLE: Script = Script::new("settle", include_str!("settle.lua"), Repeat::Never);
+pub(crate) static SERVE: Script = Script::new("serve", include_str!("serve.lua"), Repeat::Always);
+pub(crate) static OPEN: Script = Script::new("open", include_str!("open.lua"), Repeat::Always);
+pub(crate) static BEAT: Script = Script::new("beat", include_str!("beat.lua"), Repeat::Always);
+pub(crate) static RECOVER: Script = Script::new("recover", include_str!("recover.lua"), Repeat::Always);
+pub(crate) static STOP: Script = Script::new("stop", include_str!("stop.lua"), Repeat::Always);
+pub(crate) static ONE_READY: Script = Script::new("one_ready", include_str!("one_ready.lua"), Repeat::Never);
+pub(crate) static ONE_SCHEDULED: Script =
+    Script::new("one_scheduled", include_str!("one_scheduled.lua"), Repeat::Never);
+pub(crate) static ONE_DEAD: Script = Script::new("one_dead", include_str!("one_dead.lua"), Repeat::Never);
+pub(crate) static READY_PAGE: Script = Script::new("ready_page", include_str!("ready_page.lua"), Repeat::Always);
+pub(crate) static TIMED_PAGE: Script = Script::new("timed_page", include_str!("timed_page.lua"), Repeat::Always);
+pub(crate) static PURGE: Script = Script::new("purge", include_str!("purge.lua"), Repeat::Never);
+pub(crate) static COUNTS: Script = Script::new("counts", include_str!("counts.lua"), Repeat::Always);
+pub(crate) static QUEUES: Script = Script::new("queues", include_str!("queues.lua"), Repeat::Always);
+pub(crate) static CONSISTENCY: Script = Script::new("consistency", include_str!("consistency.lua"), Repeat::Always);
+pub(crate) static LATE: Script = Script::new("late", include_str!("late.lua"), Repeat::Always);
+
+/// All of them, loaded when a connection is made.
+pub(crate) static ALL: &[&Script] = &[
+    &ENQUEUE,
+    &FETCH,
+    &SETTLE,
+    &SERVE,
+    &OPEN,
+    &BEAT,
+    &RECOVER,
+    &STOP,
+    &ONE_READY,
+    &ONE_SCHEDULED,
+    &ONE_DEAD,
+    &READY_PAGE,
+    &TIMED_PAGE,
+    &PURGE,
+    &COUNTS,
+    &QUEUES,
+    &LATE,
+    &CONSISTENCY,
+];

@@ -1,0 +1,30 @@
+-- Finds, moves to the front, or deletes a job that waits in line.
+-- KEYS  1 jobs  2 ready  3 scheduled  4 dead  5 leases  6 meta  7 wake  8 recoveries
+--       then the claims of every session, in the order of ARGV
+-- ARGV  1 what: '?' find, 'p' prioritise, 'd' delete  2 id  3 a new generation  then the ids of all sessions
+-- returns  { 0 } no such job in line; { 1, value } found; { 2 } sessions came or went, read them again
+local J, R, S, D, W, M, N, X = unpack(KEYS, 1, 8)
+local what, id = ARGV[1], ARGV[2]
+redis.call('LLEN', R); redis.call('HLEN', M); redis.call('ZCARD', N); redis.call('HLEN', X)
+local value = redis.call('HGET', J, id)
+if not value or redis.call('ZSCORE', S, id) or redis.call('ZSCORE', D, id) then return { 0 } end
+-- What waits nowhere else is in line, unless a session holds it.
+local sessions = redis.call('ZRANGE', W, 0, -1)
+if #sessions ~= #ARGV - 3 then return { 2 } end
+for i = 1, #sessions do
+  if sessions[i] ~= ARGV[3 + i] then return { 2 } end
+  if redis.call('HEXISTS', KEYS[8 + i], id) == 1 then return { 0 } end
+end
+if what == 'd' then
+  redis.call('HDEL', J, id)
+  redis.call('HDEL', X, id)
+  -- Its entry stays in the list until a fetch meets it.
+  redis.call('HINCRBY', M, 'tombs', 1)
+elseif what == 'p' then
+  redis.call('HSET', J, id, string.sub(value, 1, 1) .. ARGV[3] .. string.sub(value, 4))
+  redis.call('LPUSH', R, id .. ARGV[3])
+  redis.call('HINCRBY', M, 'head', -1)
+  redis.call('HINCRBY', M, 'tombs', 1)
+  redis.call('ZADD', N, 0, '1')
+end
+return { 1, value }

@@ -1,0 +1,254 @@
+//! A claim-holding session: what the consumer's calls and the broker's own tasks share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use fred::bytes::Bytes;
+use goose_core::broker::{ConsumerOptions, Delivery, Shares, WorkerId};
+use goose_core::{Error, QueueName, Result};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::encoding::Claim;
+use crate::error::closed;
+use crate::names::{Names, QueueKeys};
+
+/// The numbers of fetches, unique within the process, so that no token comes twice.
+static FETCHES: AtomicU64 = AtomicU64::new(1);
+
+/// One open consumer.
+///
+/// Fetched jobs are put into a buffer here, not into the answer of the call that asked for them: the call may be
+/// gone by then, and whoever asks next finds them.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) options: ConsumerOptions,
+    pub(crate) lease: Duration,
+    /// The queues of the set in its order; a receipt names them by their place.
+    pub(crate) queues: Vec<(QueueName, QueueKeys)>,
+    state: Mutex<State>,
+    /// How many jobs a waiting fetch wants; zero when nobody waits.
+    wanted: AtomicUsize,
+    /// Wakes the waiting fetch.
+    delivered: Notify,
+    /// Wakes the fetching task.
+    hungry: Notify,
+    /// Wakes whoever waits for the end.
+    ended: Notify,
+    stopped: AtomicBool,
+    /// Behave as if the process had been killed.
+    abandoned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Who we are to the server: random, and another one after the session was lost.
+    id: String,
+    /// The first fetch under this id; claims of earlier ones are lost.
+    first_fetch: u64,
+    /// When the beat began that last renewed the lease.
+    renewed: Instant,
+    buffer: VecDeque<Delivery>,
+    failure: Option<Error>,
+    shares: Shares,
+    /// Fetches whose answer was lost, with the time until which jobs they may have claimed are looked for.
+    lost_fetches: HashMap<u64, Instant>,
+}
+
+impl Session {
+    pub(crate) fn new(options: ConsumerOptions, lease: Duration, names: &Names) -> Self {
+        let queues = options.queues.names().map(|queue| (queue.clone(), names.queue(queue))).collect();
+        let state = State {
+            id: new_id(),
+            first_fetch: 0,
+            renewed: Instant::now(),
+            buffer: VecDeque::new(),
+            failure: None,
+            shares: Shares::of(&options.queues),
+            lost_fetches: HashMap::new(),
+        };
+        Self {
+            options,
+            lease,
+            queues,
+            state: Mutex::new(state),
+            wanted: AtomicUsize::new(0),
+            delivered: Notify::new(),
+            hungry: Notify::new(),
+            ended: Notify::new(),
+            stopped: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    // ---- the consumer's side
+
+    /// Buffered jobs, at most `up_to`; `None` when there are none.
+    pub(crate) fn take(&self, up_to: usize) -> Option<Result<Vec<Delivery>>> {
+        if self.is_stopped() {
+            return Some(Err(closed()));
+        }
+        let mut state = self.state.lock();
+        if state.buffer.is_empty() {
+            return state.failure.take().map(Err);
+        }
+        let n = up_to.min(state.buffer.len());
+        Some(Ok(state.buffer.drain(..n).collect()))
+    }
+
+    /// Says that a fetch waits, until the guard is dropped.
+    pub(crate) fn want(&self, up_to: usize) -> Wanting<'_> {
+        self.wanted.store(up_to, Ordering::Release);
+        self.hungry.notify_one();
+        Wanting(self)
+    }
+
+    pub(crate) async fn woken(&self) {
+        self.delivered.notified().await;
+    }
+
+    /// Whether a claim was made under a lease that nobody can have taken over yet. A sixth of the lease is kept as a
+    /// margin for the time between asking and starting.
+    pub(crate) fn holds(&self, claim: Claim) -> bool {
+        let state = self.state.lock();
+        claim.fetch >= state.first_fetch && state.renewed.elapsed() < self.lease * 5 / 6
+    }
+
+    pub(crate) fn last_renewal(&self) -> Duration {
+        self.state.lock().renewed.elapsed()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// From now on fetches answer `Closed`. Returns what was claimed and not fetched.
+    pub(crate) fn stop(&self) -> Vec<Delivery> {
+        self.stopped.store(true, Ordering::Release);
+        let buffered = self.state.lock().buffer.drain(..).collect();
+        self.delivered.notify_one();
+        self.hungry.notify_one();
+        self.ended.notify_waiters();
+        buffered
+    }
+
+    // ---- the tasks' side
+
+    pub(crate) fn wanted(&self) -> usize {
+        if self.is_over() { 0 } else { self.wanted.load(Ordering::Acquire) }
+    }
+
+    /// Waits until a fetch waits, or the session is over.
+    pub(crate) async fn wait_for_hunger(&self) {
+        while self.wanted() == 0 && !self.is_over() {
+            self.hungry.notified().await;
+        }
+    }
+
+    /// Stopped or abandoned: its tasks end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_stopped() || self.is_abandoned()
+    }
+
+    /// Waits until the session is over.
+    pub(crate) async fn over(&self) {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // Registered before the flags are read, so that no end is missed.
+            ended.as_mut().enable();
+            if self.is_over() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.hungry.notify_one();
+        self.ended.notify_waiters();
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.state.lock().id.clone()
+    }
+
+    /// The claims key of each queue.
+    pub(crate) fn claims(&self) -> Vec<Bytes> {
+        let id = self.id();
+        self.queues.iter().map(|(_, keys)| keys.claims(&id)).collect()
+    }
+
+    pub(crate) fn shares(&self, total: usize) -> Vec<usize> {
+        self.state.lock().shares.next(total)
+    }
+
+    pub(crate) fn next_fetch(&self) -> u64 {
+        FETCHES.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Puts claimed jobs where the next fetch finds them.
+    pub(crate) fn deliver(&self, jobs: Vec<Delivery>) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.state.lock().buffer.extend(jobs);
+        self.wanted.store(0, Ordering::Release);
+        self.delivered.notify_one();
+    }
+
+    /// Lets the waiting fetch fail.
+    pub(crate) fn fail(&self, error: Error) {
+        self.state.lock().failure = Some(error);
+        self.wanted.store(0, Ordering::Release);
+        self.delivered.notify_one();
+    }
+
+    pub(crate) fn renew(&self, renewed: Instant) {
+        self.state.lock().renewed = renewed;
+    }
+
+    /// A new identity, because the old one was found dead: nothing it held counts any more.
+    pub(crate) fn start_over(&self) -> String {
+        let mut state = self.state.lock();
+        state.id = new_id();
+        state.first_fetch = FETCHES.load(Ordering::Relaxed);
+        state.buffer.clear();
+        state.lost_fetches.clear();
+        state.id.clone()
+    }
+
+    /// The answer of a fetch was lost: what it claimed must be looked for until `until`.
+    pub(crate) fn lose_fetch(&self, fetch: u64, until: Instant) {
+        self.state.lock().lost_fetches.insert(fetch, until);
+    }
+
+    /// The lost fetches, without those that have been looked for long enough.
+    pub(crate) fn lost_fetches(&self) -> Vec<u64> {
+        let mut state = self.state.lock();
+        let lost = state.lost_fetches.keys().copied().collect();
+        let now = Instant::now();
+        state.lost_fetches.retain(|_, until| *until > now);
+        lost
+    }
+}
+
+/// Random, never made of host and process number: those come again.
+fn new_id() -> String {
+    WorkerId::new().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// While it lives, a fetch waits.
+pub(crate) struct Wanting<'a>(&'a Session);
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.wanted.store(0, Ordering::Release);
+    }
+}

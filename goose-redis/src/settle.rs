@@ -1,0 +1,194 @@
+//! Ending claims.
+
+use std::time::Duration;
+
+use fred::bytes::Bytes;
+use goose_core::broker::{DeathReason, SettleError, Settlement, Verdict};
+use goose_core::{Job, QueueName, Result, Timestamp};
+
+use crate::again::again;
+use crate::broker::Inner;
+use crate::connection::Lane;
+use crate::encoding::{self, Claim, Kind};
+use crate::scripts::{CHUNK, ENQUEUE, SETTLE};
+use crate::session::Session;
+
+/// One end, as the script wants it.
+struct End {
+    claim: Claim,
+    verdict: &'static [u8],
+    delay: i64,
+    value: Bytes,
+    reason: Bytes,
+}
+
+/// What a settlement turns into.
+enum Plan {
+    /// One step in the job's queue.
+    Here(End),
+    /// The job goes on in another queue, which may live on another node: it is put there first.
+    Elsewhere(Move),
+    /// No receipt of ours.
+    Unknown,
+}
+
+/// A job that leaves the queue it was claimed from.
+struct Move {
+    claim: Claim,
+    to: QueueName,
+    verdict: &'static [u8],
+    value: Bytes,
+    delay: i64,
+}
+
+/// Ends claims; one answer per settlement, in order.
+pub(crate) async fn settle(
+    inner: &Inner,
+    session: &Session,
+    settlements: &[Settlement],
+) -> Vec<Result<(), SettleError>> {
+    let now = inner.clock.now();
+    let plans: Vec<Plan> = settlements.iter().map(|settlement| plan(session, settlement, now)).collect();
+    let mut answers: Vec<Result<(), SettleError>> = plans.iter().map(|_| Err(SettleError::Fenced)).collect();
+    for queue in 0..session.queues.len() {
+        let here: Vec<usize> = (0..plans.len())
+            .filter(|i| matches!(&plans[*i], Plan::Here(end) if usize::from(end.claim.queue) == queue))
+            .collect();
+        for chunk in here.chunks(CHUNK) {
+            let ends = chunk.iter().filter_map(|i| match &plans[*i] {
+                Plan::Here(end) => Some(end),
+                Plan::Elsewhere(_) | Plan::Unknown => None,
+            });
+            match run(inner, session, queue, ends).await {
+                Ok(held) => {
+                    for (i, held) in chunk.iter().zip(held) {
+                        answers[*i] = if held { Ok(()) } else { Err(SettleError::Fenced) };
+                    }
+                }
+                Err(error) => {
+                    for i in chunk {
+                        answers[*i] = Err(SettleError::Broker(again(&error)));
+                    }
+                }
+            }
+        }
+    }
+    for (i, plan) in plans.into_iter().enumerate() {
+        if let Plan::Elsewhere(step) = plan {
+            answers[i] = move_on(inner, session, step).await;
+        }
+    }
+    answers
+}
+
+fn plan(session: &Session, settlement: &Settlement, now: Timestamp) -> Plan {
+    let claim = Claim::of(&settlement.receipt);
+    let Some((claim, (home, _))) = claim.and_then(|claim| Some((claim, session.queues.get(usize::from(claim.queue))?)))
+    else {
+        return Plan::Unknown;
+    };
+    let here = |verdict, delay, value, reason| Plan::Here(End { claim, verdict, delay, value, reason });
+    let again = |job: &Job, kind, verdict: &'static [u8], delay: Duration| {
+        let delay = Timestamp::EPOCH.saturating_add(delay).as_millis();
+        let value = encoding::encode(job, kind, now);
+        if job.ready_queue() == home {
+            here(verdict, delay, value, Bytes::new())
+        } else {
+            Plan::Elsewhere(Move { claim, to: job.ready_queue().clone(), verdict, value, delay })
+        }
+    };
+    match &settlement.verdict {
+        Verdict::Done => here(b"D", 0, Bytes::new(), Bytes::new()),
+        Verdict::Discard => here(b"X", 0, Bytes::new(), Bytes::new()),
+        Verdict::Retry { job, delay } => again(job, Kind::Retry, b"R", *delay),
+        Verdict::Snooze { job, delay } => again(job, Kind::Snoozed, b"Z", *delay),
+        Verdict::Bury { job, reason } => here(b"B", 0, encoding::encode(job, Kind::Scheduled, now), epitaph(reason)),
+        // `Release`, and what a later core may add before this broker learns of it: handing back loses nothing.
+        _ => here(b"L", 0, Bytes::new(), Bytes::new()),
+    }
+}
+
+/// Cause and words of a death in one value.
+pub(crate) fn epitaph(reason: &DeathReason) -> Bytes {
+    format!("{}:{}", reason.cause, reason.detail).into()
+}
+
+async fn run<'e>(
+    inner: &Inner,
+    session: &Session,
+    queue: usize,
+    ends: impl Iterator<Item = &'e End>,
+) -> Result<Vec<bool>> {
+    let (_, k) = &session.queues[queue];
+    let claims = k.claims(&session.id());
+    let keys = [&claims, &k.jobs, &k.ready, &k.scheduled, &k.dead, &k.epitaphs, &k.recoveries, &k.meta, &k.wake];
+    let mut args = Vec::new();
+    for end in ends {
+        args.extend([
+            Bytes::copy_from_slice(end.claim.id.as_bytes()),
+            end.claim.token().into(),
+            Bytes::from_static(end.verdict),
+            end.delay.to_string().into(),
+            end.value.clone(),
+            end.reason.clone(),
+        ]);
+    }
+    let reply = inner.link.eval(Lane::Data, &SETTLE, keys.map(Bytes::clone).to_vec(), args).await?;
+    reply.into_array()?.into_iter().map(|held| Ok(held.into_int()? == 1)).collect()
+}
+
+/// Lets a job go on in another queue. First it is made sure that the claim holds, then the job is put there, then
+/// the claim ends: a crash in between runs the job twice, never not at all.
+async fn move_on(inner: &Inner, session: &Session, step: Move) -> Result<(), SettleError> {
+    let Move { claim, to, verdict, value, delay } = step;
+    let id = || Bytes::copy_from_slice(claim.id.as_bytes());
+    let claims = session.queues[usize::from(claim.queue)].1.claims(&session.id());
+    let move_it = async {
+        let token = inner.link.command(Lane::Data, "HGET", Some(claims), vec![id()]).await?;
+        if token.into_bytes().ok().as_deref() != Some(claim.token().as_bytes()) {
+            return Ok(false);
+        }
+        let name = to.as_str().to_owned().into();
+        inner.link.command(Lane::Data, "SADD", Some(inner.names.queues()), vec![name]).await?;
+        let there = inner.names.queue(&to);
+        let keys = vec![there.jobs, there.ready, there.scheduled, there.wake, there.meta];
+        let place = if delay == 0 { "f".to_owned() } else { format!("d{delay}") };
+        inner.link.eval(Lane::Data, &ENQUEUE, keys, vec![id(), value, place.into()]).await?;
+        let end = End { claim, verdict: b"M", delay: 0, value: Bytes::new(), reason: Bytes::from_static(verdict) };
+        let held = run(inner, session, usize::from(claim.queue), std::iter::once(&end)).await?;
+        Ok(held.first() == Some(&true))
+    };
+    match move_it.await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SettleError::Fenced),
+        Err(error) => Err(SettleError::Broker(error)),
+    }
+}
+
+/// Buries a claimed job whose bytes are no job, as they are.
+pub(crate) async fn bury_raw(
+    inner: &Inner,
+    session: &Session,
+    claim: Claim,
+    value: Bytes,
+    reason: &DeathReason,
+) -> Result<()> {
+    let end = End { claim, verdict: b"U", delay: 0, value, reason: epitaph(reason) };
+    run(inner, session, usize::from(claim.queue), std::iter::once(&end)).await.map(drop)
+}
+
+/// Hands claims back to the front of their queues, in the order in which they were made.
+pub(crate) async fn release(inner: &Inner, session: &Session, claims: &[Claim]) -> Result<()> {
+    for queue in 0..session.queues.len() {
+        let here: Vec<End> = claims
+            .iter()
+            .filter(|claim| usize::from(claim.queue) == queue)
+            .map(|claim| End { claim: *claim, verdict: b"L", delay: 0, value: Bytes::new(), reason: Bytes::new() })
+            .collect();
+        // Later chunks go before earlier ones, so the last comes first.
+        for chunk in here.chunks(CHUNK).rev() {
+            run(inner, session, queue, chunk.iter()).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Opening the broker: what is refused, with which kind and which words.
+
+#![allow(clippy::panic, reason = "a failed expectation is how a test reports")]
+
+#[allow(dead_code, reason = "shared with other test programs, which use the rest")]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use goose_core::{Error, ErrorKind};
+use goose_redis::RedisOptions;
+use support::cluster::Cluster;
+use support::fake::stranger;
+use support::sentinel::Watched;
+use support::server::Server;
+
+async fn refused(options: RedisOptions) -> Error {
+    match options.clone().open().await {
+        Ok(broker) => panic!("it was to be refused: {options:?} {broker:?}"),
+        Err(error) => error,
+    }
+}
+
+async fn refused_url(url: impl Into<String>) -> Error {
+    refused(RedisOptions::new(url)).await
+}
+
+/// The kind, and words that must be in the message or its causes.
+#[track_caller]
+fn check(error: &Error, kind: ErrorKind, words: &[&str]) {
+    let text = format!("{error:#}");
+    assert_eq!(error.kind(), kind, "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached() {
+    let port = support::server::free_port();
+    let begun = Instant::now();
+    let error = refused_url(format!("redis://127.0.0.1:{port}")).await;
+    check(&error, ErrorKind::Unavailable, &["cannot connect", &format!("127.0.0.1:{port}"), "refused"]);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let error = refused_url("redis://no-such-host.invalid").await;
+    check(&error, ErrorKind::Unavailable, &["no-such-host.invalid:6379", "host and port"]);
+    let error = refused_url(format!("redis-cluster://127.0.0.1:{port}")).await;
+    check(&error, ErrorKind::Unavailable, &["cannot connect"]);
+    let error = refused_url(format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=jobs")).await;
+    check(&error, ErrorKind::Unavailable, &["sentinel"]);
+}
+
+#[tokio::test]
+async fn somebody_else_listens_there() {
+    let error = refused_url(format!("redis://127.0.0.1:{}", stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n"))).await;
+    check(&error, ErrorKind::Misconfigured, &["does not speak the redis protocol"]);
+    let begun = Instant::now();
+    let error = refused_url(format!("redis://127.0.0.1:{}", stranger(b""))).await;
+    check(&error, ErrorKind::Unavailable, &["does not answer"]);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_wrong_password_or_none() {
+    let server = Server::with(&["--requirepass", "correct horse"]);
+    let error = refused_url(server.url()).await;
+    check(&error, ErrorKind::PermissionDenied, &["password"]);
+    let error = refused(RedisOptions::new(server.url()).password("battery-staple")).await;
+    check(&error, ErrorKind::PermissionDenied, &["refuses the user name or the password"]);
+    assert!(!format!("{error:?}").contains("battery"), "{error:?}");
+    RedisOptions::new(server.url()).password("correct horse").open().await.unwrap();
+    let url = format!("redis://default:correct%20horse@127.0.0.1:{}", server.port());
+    RedisOptions::new(url).open().await.unwrap();
+
+    let open = Server::start();
+    RedisOptions::new(open.url()).password("unneeded").open().await.unwrap();
+}
+
+/// The rights that the documentation lists, and what is said when one is missing.
+#[tokio::test]
+async fn a_user_with_the_least_rights() {
+    let server = Server::start();
+    let rights = "on >secret resetkeys ~goose:* resetchannels -@all +@hash +@list +@set +@sortedset +evalsha +script|load \
+                  +info +time +bzpopmin +unlink +pexpire +select";
+    // Without one right. A subcommand cannot be taken away everywhere, only not be given.
+    let set_without = |right: &str| {
+        let mut words = vec!["ACL", "SETUSER", "worker", "reset"];
+        words.extend(rights.split_whitespace().filter(|given| given.strip_prefix('+') != Some(right)));
+        let taken = format!("-{right}");
+        if !right.is_empty() && !right.contains('|') {
+            words.push(&taken);
+        }
+        assert_eq!(server.ask(&words), "OK");
+    };
+    let options = || RedisOptions::new(server.url()).username("worker").password("secret").database(1);
+    set_without("");
+    options().open().await.unwrap();
+    for (right, words) in [
+        ("evalsha", "EVALSHA"),
+        ("script|load", "SCRIPT"),
+        ("info", "INFO"),
+        ("bzpopmin", "BZPOPMIN"),
+        ("time", "EVALSHA"),
+        ("@hash", "EVALSHA"),
+        ("select", "cannot connect"),
+    ] {
+        set_without(right);
+        check(&refused(options()).await, ErrorKind::PermissionDenied, &[words, "docs/brokers/redis.md"]);
+    }
+    set_without("");
+    check(&refused(options().prefix("shop")).await, ErrorKind::PermissionDenied, &["EVALSHA"]);
+    let error = refused(options().password("wrong")).await;
+    check(&error, ErrorKind::PermissionDenied, &["user name or the password"]);
+    assert!(!format!("{error:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn a_server_that_would_lose_jobs() {
+    let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    check(&refused_url(server.url()).await, ErrorKind::Misconfigured, &["allkeys-lru", "noeviction"]);
+    RedisOptions::new(server.url()).allow_eviction(true).open().await.unwrap();
+    server.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    RedisOptions::new(server.url()).open().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist() {
+    let server = Server::with(&["--databases", "4"]);
+    check(&refused_url(format!("{}/4", server.url())).await, ErrorKind::Misconfigured, &["no database of this number"]);
+    RedisOptions::new(format!("{}/3", server.url())).open().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_lua() {
+    for command in ["SCRIPT", "EVALSHA"] {
+        let server = Server::with(&["--rename-command", command, ""]);
+        check(&refused_url(server.url()).await, ErrorKind::Misconfigured, &[command, "Lua"]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_in_another_role_than_the_url_says() {
+    let node = Server::with(&["--cluster-enabled", "yes"]);
+    check(&refused_url(node.url()).await, ErrorKind::Misconfigured, &["use a redis-cluster:// url"]);
+    let single = Server::start();
+    let url = format!("redis-cluster://127.0.0.1:{}", single.port());
+    check(&refused_url(url).await, ErrorKind::Misconfigured, &["use a redis:// url"]);
+
+    let watched = Watched::start();
+    check(&refused_url(watched.replica.url()).await, ErrorKind::Misconfigured, &["read-only replica"]);
+    check(&refused_url(watched.sentinels[0].url()).await, ErrorKind::Misconfigured, &["redis-sentinel://"]);
+    let url = watched.url().replace("=jobs", "=others");
+    check(&refused_url(url).await, ErrorKind::Misconfigured, &["sentinelServiceName"]);
+    RedisOptions::new(watched.url()).open().await.unwrap();
+}
+
+/// One seed of several is enough, whichever it is.
+#[tokio::test]
+async fn seeds_that_are_gone_or_hang() {
+    // No nodes at all but paused servers, which accept and never answer. They come first in every order.
+    let hung = [Server::start(), Server::start()];
+    hung.iter().for_each(Server::pause);
+    let cluster = Cluster::start(3, false);
+    let dead = support::server::free_port();
+    let ports = [hung[0].port(), hung[1].port(), dead, cluster.nodes[1].port()];
+    let nodes = ports.map(|port| format!("node=127.0.0.1:{port}")).join("&");
+    let url = format!("redis-cluster://127.0.0.1:{}?{nodes}", cluster.nodes[0].port());
+    RedisOptions::new(url).open().await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused_before_anything_is_connected() {
+    let nowhere = || RedisOptions::new("redis://127.0.0.1:1");
+    check(&refused(nowhere().prefix("a b")).await, ErrorKind::InvalidInput, &["prefix"]);
+    check(&refused(nowhere().lease(Duration::ZERO)).await, ErrorKind::InvalidInput, &["lease"]);
+    check(&refused(nowhere().username("me")).await, ErrorKind::InvalidInput, &["password"]);
+    check(&refused_url("localhost").await, ErrorKind::InvalidInput, &["redis://"]);
+    check(&refused_url("redis-cluster://127.0.0.1:1/2").await, ErrorKind::InvalidInput, &["database 0"]);
+}
+
+/// Runs in a process of its own, because the system's root certificates are named by the environment.
+#[cfg(feature = "tls")]
+#[test]
+fn tls_is_used_and_verified() {
+    const CHILD: &str = "GOOSE_TEST_TLS_PORT";
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    if let Ok(port) = std::env::var(CHILD) {
+        runtime.block_on(RedisOptions::new(format!("rediss://localhost:{port}")).open()).unwrap();
+        // The certificate is for a name and not for an address.
+        let error = runtime.block_on(refused_url(format!("rediss://127.0.0.1:{port}")));
+        check(&error, ErrorKind::Misconfigured, &["certificate is not trusted"]);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = |words: &str| {
+        let output =
+            std::process::Command::new("openssl").args(words.split(' ')).current_dir(&folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    std::fs::write(folder.path().join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca");
+    openssl("req -newkey rsa:2048 -nodes -keyout key.pem -out request -subj /CN=localhost");
+    openssl("x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -days 2 -extfile names");
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let port = support::server::free_port().to_string();
+    let server = Server::with(&[
+        "--tls-port",
+        &port,
+        "--tls-auth-clients",
+        "no",
+        "--tls-cert-file",
+        &file("cert.pem"),
+        "--tls-key-file",
+        &file("key.pem"),
+        "--tls-ca-cert-file",
+        &file("ca.pem"),
+    ]);
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "tls_is_used_and_verified"])
+        .env(CHILD, &port)
+        .env("SSL_CERT_FILE", file("ca.pem"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    // Here the certificate's issuer is nobody we know.
+    let error = runtime.block_on(refused_url(format!("rediss://localhost:{port}")));
+    check(&error, ErrorKind::Misconfigured, &["certificate is not trusted"]);
+    let error = runtime.block_on(refused_url(format!("redis://localhost:{port}")));
+    assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Misconfigured), "{error:#}");
+    let error = runtime.block_on(refused_url(server.url().replace("redis", "rediss")));
+    assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Misconfigured), "{error:#}");
+}

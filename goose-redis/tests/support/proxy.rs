@@ -1,0 +1,148 @@
+//! A link between client and server that can be damaged while it is in use.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// What happens to bytes on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    Pass = 0,
+    /// Both directions are swallowed; the connections stay open.
+    Swallow = 1,
+    /// The next answer is swallowed, and its connection cut.
+    CutAnswer = 2,
+    /// New connections are closed at once.
+    Refuse = 3,
+}
+
+/// A proxy in front of a server. Dropping it cuts everything.
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: u16,
+    mode: AtomicU8,
+    delay_ms: AtomicU64,
+    over: AtomicBool,
+    cut: AtomicU64,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    pub fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let shared = Arc::new(Shared {
+            server,
+            mode: AtomicU8::new(0),
+            delay_ms: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            cut: AtomicU64::new(0),
+            streams: Mutex::new(Vec::new()),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if accepting.over.load(Ordering::Relaxed) {
+                    break;
+                }
+                if accepting.mode() != Mode::Refuse {
+                    accepting.serve(client);
+                }
+            }
+        });
+        Self { port, shared }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.shared.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    /// What every chunk of bytes waits, in each direction.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// How many answers were cut off.
+    pub fn cut(&self) -> u64 {
+        self.shared.cut.load(Ordering::SeqCst)
+    }
+
+    /// Closes every connection.
+    pub fn reset(&self) {
+        self.shared.close_all();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        self.shared.close_all();
+        // Wakes the accepting thread, which then sees that it is over.
+        let _ = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port)));
+    }
+}
+
+impl Shared {
+    fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::SeqCst) {
+            1 => Mode::Swallow,
+            2 => Mode::CutAnswer,
+            3 => Mode::Refuse,
+            _ => Mode::Pass,
+        }
+    }
+
+    fn close_all(&self) {
+        for stream in self.streams.lock().expect("no panic").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn serve(self: &Arc<Self>, client: TcpStream) {
+        let Ok(server) = TcpStream::connect(("127.0.0.1", self.server)) else { return };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (Ok(client2), Ok(server2)) = (client.try_clone(), server.try_clone()) else { return };
+        if let (Ok(a), Ok(b)) = (client.try_clone(), server.try_clone()) {
+            self.streams.lock().expect("no panic").extend([a, b]);
+        }
+        for (from, to, is_answer) in [(client, server, false), (server2, client2, true)] {
+            let shared = Arc::clone(self);
+            thread::spawn(move || shared.copy(from, to, is_answer));
+        }
+    }
+
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            let delay = Duration::from_millis(self.delay_ms.load(Ordering::SeqCst));
+            if !delay.is_zero() {
+                super::rest(delay);
+            }
+            match self.mode() {
+                Mode::Swallow => continue,
+                Mode::CutAnswer if is_answer => {
+                    self.mode.store(Mode::Pass as u8, Ordering::SeqCst);
+                    self.cut.fetch_add(1, Ordering::SeqCst);
+                    break;
+                }
+                Mode::Pass | Mode::CutAnswer | Mode::Refuse => {}
+            }
+            if to.write_all(&buffer[..n]).is_err() {
+                break;
+            }
+        }
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
+}

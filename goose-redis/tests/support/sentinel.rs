@@ -1,0 +1,51 @@
+//! A primary with a replica, watched by Sentinels that fail over fast.
+
+use std::path::Path;
+
+use super::server::Server;
+
+pub struct Watched {
+    pub primary: Server,
+    pub replica: Server,
+    pub sentinels: Vec<Server>,
+    /// Where the sentinels write what they learn.
+    _folder: tempfile::TempDir,
+}
+
+impl Watched {
+    pub fn start() -> Self {
+        let primary = Server::start();
+        let port = primary.port().to_string();
+        let replica = Server::with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+        super::eventually("the replica is in sync", || {
+            replica.ask(&["INFO", "replication"]).contains("master_link_status:up")
+        });
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let sentinels = (0..3).map(|n| sentinel(&folder.path().join(format!("{n}.conf")), &port)).collect();
+        let watched = Self { primary, replica, sentinels, _folder: folder };
+        super::eventually("all sentinels know each other and the replica", || {
+            watched.sentinels.iter().all(|sentinel| {
+                let master = sentinel.ask(&["SENTINEL", "MASTER", "jobs"]);
+                let field =
+                    |name: &str| master.lines().skip_while(|line| *line != name).nth(1).unwrap_or("").to_owned();
+                field("num-other-sentinels") == "2" && field("num-slaves") == "1"
+            })
+        });
+        watched
+    }
+
+    pub fn url(&self) -> String {
+        let nodes: Vec<_> = self.sentinels[1..].iter().map(|node| format!("node=127.0.0.1:{}", node.port())).collect();
+        format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=jobs&{}", self.sentinels[0].port(), nodes.join("&"))
+    }
+}
+
+fn sentinel(file: &Path, primary_port: &str) -> Server {
+    let settings = format!(
+        "sentinel monitor jobs 127.0.0.1 {primary_port} 2\n\
+         sentinel down-after-milliseconds jobs 1000\n\
+         sentinel failover-timeout jobs 3000\n"
+    );
+    std::fs::write(file, settings).expect("the settings of the sentinel");
+    Server::with(&[file.to_str().expect("a plain path"), "--sentinel"])
+}
