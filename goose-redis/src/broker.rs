@@ -17,7 +17,7 @@ use crate::error::closed;
 use crate::lease;
 use crate::names::Names;
 use crate::server_clock::ServerClock;
-use crate::session::Session;
+use crate::session::{self, Session};
 
 /// The Redis broker: a handle to one server, to a primary found by Sentinels, or to a cluster.
 ///
@@ -82,19 +82,24 @@ impl Inner {
     }
 
     /// A session was found dead while this process was stopped or cut off: others have its jobs. It goes on
-    /// under a new identity, and nothing it held counts any more.
-    pub(crate) async fn renew_lost(&self, session: &Arc<Session>) {
-        if session.is_over() {
+    /// under a new identity, and nothing it held counts any more. `lost` is the identity that was found dead: beats and
+    /// fetches both find it, and only the first of them may act.
+    pub(crate) async fn renew_lost(&self, session: &Arc<Session>, lost: &str) {
+        let _one_at_a_time = session.renewing.lock().await;
+        if session.is_over() || session.id() != lost {
             return;
         }
-        tracing::warn!(
-            silent_for = ?session.last_renewal(),
-            "lost the claims of this process: its lease was not renewed in time"
-        );
-        session.start_over();
-        if let Err(error) = lease::open(self, session).await {
-            self.note_error(&error);
-            session.fail(error);
+        let silent_for = session.last_renewal();
+        session.let_go();
+        tracing::warn!(?silent_for, "lost the claims of this process: its lease was not renewed in time");
+        // Taken on when it is open: until then a fetch still goes by the old one, and gets nothing.
+        let id = session::new_id();
+        match lease::open(self, session, &id).await {
+            Ok(()) => session.take_on(id),
+            Err(error) => {
+                self.note_error(&error);
+                session.fail(error);
+            }
         }
     }
 
@@ -132,7 +137,7 @@ impl Broker for RedisBroker {
         Box::pin(async move {
             self.inner.check_open()?;
             let session = Arc::new(Session::new(options, self.inner.options.lease, &self.inner.names));
-            lease::open(&self.inner, &session).await?;
+            lease::open(&self.inner, &session, &session.id()).await?;
             self.inner.sessions.lock().push(Arc::clone(&session));
             let consumer = RedisConsumer::start(Arc::clone(&self.inner), session);
             Ok(Box::new(consumer) as Box<dyn Consumer>)

@@ -6,27 +6,22 @@ use std::time::{Duration, Instant};
 
 use fred::bytes::Bytes;
 use goose_core::broker::{DeathCause, DeathReason, Delivery};
-use goose_core::{BoxFuture, Error, ErrorKind, Event, Result, Timestamp};
+use goose_core::{Error, ErrorKind, Event, Result, Timestamp};
 
 use crate::broker::Inner;
-use crate::connection::{Lane, Waiter};
+use crate::connection::Lane;
 use crate::encoding::{self, Claim, fetch_token};
 use crate::scripts::FETCH;
 use crate::session::Session;
 use crate::settle;
-
-/// The longest sleep: repairs a wake-up that got lost with a connection.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// Between waits that failed.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::sleeper::{LONGEST_WAIT, Sleeper};
 
 /// The most jobs of one script call.
 const MOST: usize = 500;
 
 /// Fetches until the session is over. Errors end in the waiting fetch, never this task.
 pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
-    let mut sleeper = Sleeper::new(&session);
+    let mut sleeper = Sleeper::new(&session, inner.link.topology());
     // A marker that was taken must be answered by a fetch even when nobody waits any more: the script puts it back
     // for others when there is something to do.
     let mut woken = false;
@@ -45,6 +40,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
         if !was_woken && session.wanted() == 0 {
             continue;
         }
+        let id = session.id();
         match fetch(&inner, &session).await {
             Ok(Found { deliveries, .. }) if !deliveries.is_empty() => {
                 // Stopped while the call was under way: nobody will take them from the buffer any more.
@@ -57,7 +53,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
                     session.deliver(deliveries);
                 }
             }
-            Ok(Found { lost: true, .. }) => inner.renew_lost(&session).await,
+            Ok(Found { lost: true, .. }) => inner.renew_lost(&session, &id).await,
             Ok(_) if session.wanted() == 0 => {}
             Ok(Found { next_due, now, .. }) => {
                 let until_due = next_due.map_or(Duration::MAX, |due| due.since(now));
@@ -80,67 +76,6 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
         let _ = fetch(&inner, &session).await;
     }
     sleeper.close().await;
-}
-
-/// A wait for markers that may be under way while other things happen: a marker that arrives meanwhile is not lost.
-struct Sleeper {
-    markers: Vec<Bytes>,
-    state: Waiting,
-}
-
-enum Waiting {
-    /// Nothing is under way, and there may be no connection either.
-    No(Option<Box<dyn Waiter>>),
-    Yes(BoxFuture<'static, (Box<dyn Waiter>, Result<Option<Bytes>>)>),
-}
-
-impl Sleeper {
-    fn new(session: &Session) -> Self {
-        let markers = session.queues.iter().map(|(_, keys)| keys.wake.clone()).collect();
-        Self { markers, state: Waiting::No(None) }
-    }
-
-    /// Begins to wait, unless it does already.
-    async fn start(&mut self, inner: &Inner) -> Result<()> {
-        let Waiting::No(waiter) = &mut self.state else { return Ok(()) };
-        let mut waiter = match waiter.take() {
-            Some(waiter) => waiter,
-            None => inner.link.waiter().await?,
-        };
-        let markers = self.markers.clone();
-        self.state = Waiting::Yes(Box::pin(async move {
-            let answer = waiter.wait(&markers, LONGEST_WAIT).await;
-            (waiter, answer)
-        }));
-        Ok(())
-    }
-
-    /// The end of the wait under way; `true` when a marker was taken. Never comes when none is.
-    async fn marker(&mut self) -> bool {
-        let Waiting::Yes(wait) = &mut self.state else { return std::future::pending().await };
-        let (waiter, answer) = wait.await;
-        match answer {
-            Ok(marker) => {
-                self.state = Waiting::No(Some(waiter));
-                marker.is_some()
-            }
-            // The next fetch says what is wrong, and whoever waits for it makes the pause.
-            Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "waiting for jobs failed");
-                self.state = Waiting::No(None);
-                tokio::time::sleep(PAUSE).await;
-                false
-            }
-        }
-    }
-
-    async fn close(self) {
-        match self.state {
-            Waiting::No(Some(waiter)) => waiter.close().await,
-            // Dropping the wait closes the connection.
-            Waiting::No(None) | Waiting::Yes(_) => {}
-        }
-    }
 }
 
 /// What a fetch found.
@@ -172,7 +107,9 @@ async fn fetch(inner: &Inner, session: &Session) -> Result<Found> {
                 (_, 0) => quotas[group[0]].min(left),
                 _ => left,
             };
-            if part > 0
+            // Whoever wants nothing answers a marker: the call puts it back for others if there is something to do.
+            let is_asked = part > 0 || (wanted == 0 && pass == 0);
+            if is_asked
                 && let Err(error) = fetch_group(inner, session, fetch, &claims, group, part, &quotas, &mut found).await
             {
                 // What other nodes gave is claimed already, and must not go with the error of one.

@@ -64,15 +64,15 @@ impl Watch {
     }
 }
 
-/// Opens a session on all its queues.
-pub(crate) async fn open(inner: &Inner, session: &Session) -> Result<()> {
-    let (id, began) = (session.id(), Instant::now());
+/// Opens a session on all its queues, under this identity.
+pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<()> {
+    let began = Instant::now();
     let description = description(session);
     let names = session.queues.iter().map(|(queue, _)| Bytes::from(queue.as_str().to_owned())).collect();
     inner.link.eval(Lane::Beat, &SERVE, vec![inner.names.served()], names).await?;
     for (_, keys) in &session.queues {
-        let args = vec![id.clone().into(), millis(session.lease), description.clone()];
-        let reply = inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(&id)], args).await?;
+        let args = vec![id.to_owned().into(), millis(session.lease), description.clone()];
+        let reply = inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args).await?;
         inner.clock.heard(Timestamp::from_millis(reply.into_int()?));
     }
     session.renew(began);
@@ -128,7 +128,7 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, in
         session.renew(began);
         reconcile(inner, session).await?;
     } else {
-        inner.renew_lost(session).await;
+        inner.renew_lost(session, &id).await;
     }
     // Queues that nobody serves any more must not keep the jobs of their last, dead session.
     let foreign: Vec<QueueName> = inner.served_queues(Lane::Beat).await?;

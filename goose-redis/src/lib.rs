@@ -12,8 +12,8 @@
 //!
 //! Reading order: [`RedisOptions`] says what to connect to, `connection` does it and owns the thread on which everything
 //! runs; `names` has every key, `scripts` every script, `encoding` the stored form of a job; `enqueue`, `fetch`,
-//! `settle` and `lease` are the verbs; `broker`, `consumer` and `session` the handles; `capability` the optional powers;
-//! `consistency` counts everything.
+//! `settle` and `lease` are the verbs, `sleeper` what happens between fetches; `broker`, `consumer` and `session` the
+//! handles; `capability` the optional powers; `consistency` counts everything.
 
 mod again;
 mod broker;
@@ -32,6 +32,7 @@ mod scripts;
 mod server_clock;
 mod session;
 mod settle;
+mod sleeper;
 
 #[cfg(feature = "fault-injection")]
 mod fault_injection;

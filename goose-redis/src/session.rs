@@ -39,6 +39,8 @@ pub(crate) struct Session {
     stopped: AtomicBool,
     /// Behave as if the process had been killed.
     abandoned: AtomicBool,
+    /// Held while a new identity is made for one that was found dead.
+    pub(crate) renewing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl Session {
             ended: Notify::new(),
             stopped: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            renewing: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -214,14 +217,17 @@ impl Session {
         self.state.lock().renewed = renewed;
     }
 
-    /// A new identity, because the old one was found dead: nothing it held counts any more.
-    pub(crate) fn start_over(&self) -> String {
+    /// The session was found dead: nothing it held counts any more.
+    pub(crate) fn let_go(&self) {
         let mut state = self.state.lock();
-        state.id = new_id();
         state.first_fetch = FETCHES.load(Ordering::Relaxed);
         state.buffer.clear();
         state.lost_fetches.clear();
-        state.id.clone()
+    }
+
+    /// A new identity, for one that was found dead.
+    pub(crate) fn take_on(&self, id: String) {
+        self.state.lock().id = id;
     }
 
     /// The answer of a fetch was lost: what it claimed must be looked for until `until`.
@@ -240,7 +246,7 @@ impl Session {
 }
 
 /// Random, never made of host and process number: those come again.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     WorkerId::new().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

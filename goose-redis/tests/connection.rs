@@ -2,17 +2,11 @@
 
 #![allow(clippy::panic, reason = "a failed expectation is how a test reports")]
 
-#[allow(dead_code, reason = "shared with other test programs, which use the rest")]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use goose_core::{Error, ErrorKind};
 use goose_redis::RedisOptions;
-use support::cluster::Cluster;
-use support::fake::stranger;
-use support::sentinel::Watched;
-use support::server::Server;
+use goose_services::{Cluster, Server, Watched, stranger};
 
 async fn refused(options: RedisOptions) -> Error {
     match options.clone().open().await {
@@ -37,7 +31,7 @@ fn check(error: &Error, kind: ErrorKind, words: &[&str]) {
 
 #[tokio::test]
 async fn a_server_that_cannot_be_reached() {
-    let port = support::server::free_port();
+    let port = goose_services::free_port();
     let begun = Instant::now();
     let error = refused_url(format!("redis://127.0.0.1:{port}")).await;
     check(&error, ErrorKind::Unavailable, &["cannot connect", &format!("127.0.0.1:{port}"), "refused"]);
@@ -161,7 +155,7 @@ async fn seeds_that_are_gone_or_hang() {
     let hung = [Server::start(), Server::start()];
     hung.iter().for_each(Server::pause);
     let cluster = Cluster::start(3, false);
-    let dead = support::server::free_port();
+    let dead = goose_services::free_port();
     let ports = [hung[0].port(), hung[1].port(), dead, cluster.nodes[1].port()];
     let nodes = ports.map(|port| format!("node=127.0.0.1:{port}")).join("&");
     let url = format!("redis-cluster://127.0.0.1:{}?{nodes}", cluster.nodes[0].port());
@@ -202,7 +196,7 @@ fn tls_is_used_and_verified() {
     openssl("req -newkey rsa:2048 -nodes -keyout key.pem -out request -subj /CN=localhost");
     openssl("x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -days 2 -extfile names");
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let port = support::server::free_port().to_string();
+    let port = goose_services::free_port().to_string();
     let server = Server::with(&[
         "--tls-port",
         &port,

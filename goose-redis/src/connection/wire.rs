@@ -219,8 +219,8 @@ fn end_of(end: Result<Result<(), FredError>, tokio::task::JoinError>) -> FredErr
 mod tests {
     use super::*;
     use crate::connection::classify::Verdict;
-    use crate::connection::tests::support::fake::Fake;
     use crate::options::RedisOptions;
+    use goose_services::Fake;
 
     /// Between the end of fred's task and our noticing it, calls go into a queue that nobody reads any more.
     #[tokio::test]

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 
 use goose_core::ErrorKind;
 
-use super::support::eventually;
-use super::support::fake::Fake;
-use super::support::server::Server;
 use super::*;
+use goose_services::{Fake, Server, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_go_through_unchanged_and_commands_find_their_key() {

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use goose_core::ErrorKind;
 
-use super::support::eventually;
-use super::support::server::Server;
 use super::*;
+use goose_services::{Server, eventually};
 
 async fn close_in_time(link: &dyn Link) {
     let begun = Instant::now();

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use goose_core::ErrorKind;
 
-use super::support::cluster::Cluster;
-use super::support::{eventually, within};
 use super::*;
+use goose_services::{Cluster, eventually, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_find_their_nodes_and_follow_when_a_slot_moves() {

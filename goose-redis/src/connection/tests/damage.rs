@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use goose_core::ErrorKind;
 
-use super::support::proxy::{Mode, Proxy};
-use super::support::server::Server;
-use super::support::{eventually, within};
 use super::*;
+use goose_services::{Mode, Proxy, Server, eventually, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_is_an_unknown_outcome_and_never_a_second_run() {
@@ -51,7 +49,7 @@ async fn a_link_that_swallows_steady_traffic_is_replaced_after_the_time_of_a_cal
     // A write every 100 ms hides the hang from the client crate's own check, which counts from the last write.
     let steady: Vec<_> = (0..20)
         .map(|_| {
-            support::rest(Duration::from_millis(100));
+            goose_services::rest(Duration::from_millis(100));
             begin_count(&link, "n")
         })
         .collect();

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use goose_core::ErrorKind;
 
-use super::support::server::Server;
-use super::support::{eventually, within};
 use super::*;
+use goose_services::{Server, eventually, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_that_comes_back_is_used_within_two_seconds() {
@@ -17,7 +16,7 @@ async fn a_killed_server_that_comes_back_is_used_within_two_seconds() {
     for _ in 0..3 {
         server.kill();
         // Longer and longer pauses between attempts must not make it slow to find the server again.
-        support::rest(Duration::from_millis(2500));
+        goose_services::rest(Duration::from_millis(2500));
         let waiting = begin_count(&link, "n");
         server.restart();
         let back = Instant::now();
@@ -57,7 +56,7 @@ async fn a_server_that_hangs_for_three_seconds_only_delays() {
     let late = link.eval(Lane::Beat, &COUNT_ALWAYS, key("b"), Vec::new()).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::OutcomeUnknown, "{late:#}");
     assert!(begun.elapsed() < Duration::from_millis(2900), "{:?}", begun.elapsed());
-    support::rest(Duration::from_secs(3).saturating_sub(begun.elapsed()));
+    goose_services::rest(Duration::from_secs(3).saturating_sub(begun.elapsed()));
     server.resume();
     assert_eq!(call.await.unwrap().unwrap(), 2, "the call ran once");
     let resumed = Instant::now();

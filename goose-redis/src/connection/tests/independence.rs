@@ -8,9 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::support::eventually;
-use super::support::server::Server;
 use super::*;
+use goose_services::{Server, eventually};
 
 /// Handlers may block every thread of a worker's runtime; its heartbeats go on.
 #[test]

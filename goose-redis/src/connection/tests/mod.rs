@@ -1,9 +1,5 @@
 //! The link against real servers: what heals, what is refused, what is never done twice, and that it ends.
 
-#[allow(dead_code, reason = "shared with other test programs, which use the rest")]
-#[path = "../../../tests/support/mod.rs"]
-pub(super) mod support;
-
 mod calls;
 mod close;
 mod cluster;

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::sentinel::Watched;
-use super::support::within;
 use super::*;
 use crate::connection::Topology;
+use goose_services::{Watched, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_primary_is_killed_the_new_one_is_used() {

@@ -1,8 +1,7 @@
 //! Settings of the connections that can be seen from outside.
 
-use super::support::eventually;
-use super::support::server::Server;
 use super::*;
+use goose_services::{Server, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_have_names_also_after_a_reconnect() {

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use goose_core::ErrorKind;
 
-use super::support::eventually;
-use super::support::server::Server;
 use super::*;
+use goose_services::{Server, eventually};
 
 fn blocked(server: &Server) -> usize {
     server.clients().iter().filter(|line| line.contains("cmd=bzpopmin") && line.contains("flags=b")).count()

@@ -2,12 +2,14 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use super::resp::Connection;
+use crate::resp::Connection;
 
 /// A running server. Dropping it kills it.
+#[derive(Debug)]
 pub struct Server {
     port: u16,
     args: Vec<String>,
@@ -19,11 +21,19 @@ pub struct Server {
 
 impl Server {
     /// A server with the defaults and nothing on disk.
+    #[must_use]
     pub fn start() -> Self {
         Self::with(&[])
     }
 
+    /// A server that has every write on disk before it answers.
+    #[must_use]
+    pub fn durable() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
     /// A server with further settings, as `--name value`.
+    #[must_use]
     pub fn with(args: &[&str]) -> Self {
         // Somebody else may take the port before the server does.
         for _ in 0..20 {
@@ -42,27 +52,40 @@ impl Server {
         server.comes_up().then_some(server)
     }
 
+    /// Its port on 127.0.0.1.
+    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
+    /// Where it is.
+    #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where it keeps its files.
+    #[must_use]
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
+    /// Its process.
+    #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Sends one command on a connection of its own; panics when the server is not there.
+    #[expect(clippy::must_use_candidate, reason = "most answers are of no interest")]
     pub fn ask(&self, words: &[&str]) -> String {
         self.try_ask(words).expect("the server answers")
     }
 
+    /// Sends one command on a connection of its own.
+    ///
+    /// # Errors
+    /// The server is not there.
     pub fn try_ask(&self, words: &[&str]) -> std::io::Result<String> {
         let mut connection = Connection::open(self.port)?;
         if let Some((user, password)) = &self.user {
@@ -72,6 +95,7 @@ impl Server {
     }
 
     /// The lines of `CLIENT LIST` without the one that asked.
+    #[must_use]
     pub fn clients(&self) -> Vec<String> {
         let mut connection = Connection::open(self.port).expect("the server answers");
         let own = format!("id={} ", connection.ask(&["CLIENT", "ID"]).expect("a number"));
@@ -97,6 +121,7 @@ impl Server {
         self.signal("-STOP");
     }
 
+    /// Goes on after a pause.
     pub fn resume(&self) {
         self.signal("-CONT");
     }
@@ -111,11 +136,12 @@ impl Server {
             if self.process.try_wait().is_ok_and(|status| status.is_some()) {
                 return false;
             }
-            // Any answer will do: it may want a password.
-            if Connection::open(self.port).is_ok_and(|mut connection| connection.ask(&["PING"]).is_ok()) {
+            // Nearly any answer will do: it may want a password.
+            let answer = Connection::open(self.port).and_then(|mut connection| connection.ask(&["PING"]));
+            if answer.is_ok_and(|answer| !answer.starts_with("-LOADING")) {
                 return true;
             }
-            super::rest(Duration::from_millis(10));
+            crate::rest(Duration::from_millis(10));
         }
         false
     }
@@ -128,9 +154,9 @@ impl Drop for Server {
 }
 
 fn spawn(port: u16, folder: &std::path::Path, args: &[String]) -> Child {
-    let command = std::env::var("GOOSE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+    let command = command();
     let mut words = command.split_whitespace();
-    let program = words.next().unwrap_or("redis-server");
+    let program = words.next().expect("GOOSE_REDIS_SERVER is empty; unset it, or give the command of a server");
     let defaults = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"];
     Command::new(program)
         .args(words)
@@ -143,10 +169,24 @@ fn spawn(port: u16, folder: &std::path::Path, args: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server can be run")
+        .unwrap_or_else(|error| panic!("cannot run {command}: {error}; install redis or set GOOSE_REDIS_SERVER"))
+}
+
+/// The command that was asked for, or what is installed.
+fn command() -> String {
+    static FOUND: OnceLock<String> = OnceLock::new();
+    let find = || {
+        let installed = |name: &&str| {
+            let version = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            version.is_ok_and(|status| status.success())
+        };
+        ["redis-server", "valkey-server"].into_iter().find(installed).unwrap_or("redis-server").to_owned()
+    };
+    FOUND.get_or_init(|| std::env::var("GOOSE_REDIS_SERVER").unwrap_or_else(|_| find())).clone()
 }
 
 /// A port that is free, as is the one ten thousand above it, which a cluster node talks to others on.
+#[must_use]
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test processes that run at the same time start at different places.

@@ -5,9 +5,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::resp::read_command;
+use crate::resp::read_command;
 
 /// Answers the commands that a client sends of its own accord, and leaves the rest to a test.
+#[derive(Debug)]
 pub struct Fake {
     port: u16,
     streams: Arc<Mutex<Vec<TcpStream>>>,
@@ -61,12 +62,15 @@ impl Fake {
         }
     }
 
+    /// Where it is.
+    #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 }
 
 /// Listens and answers every connection with some bytes that are not of the protocol, or with nothing at all.
+#[must_use]
 pub fn stranger(says: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("an address").port();

@@ -2,28 +2,35 @@
 
 use std::path::Path;
 
-use super::server::Server;
+use crate::server::Server;
 
+#[derive(Debug)]
+/// See the name of this file. Dropping it stops all.
 pub struct Watched {
+    /// The primary at first.
     pub primary: Server,
+    /// Its replica.
     pub replica: Server,
+    /// Three, of which two must agree.
     pub sentinels: Vec<Server>,
     /// Where the sentinels write what they learn.
     _folder: tempfile::TempDir,
 }
 
 impl Watched {
+    /// Starts all and waits until they know each other.
+    #[must_use]
     pub fn start() -> Self {
         let primary = Server::start();
         let port = primary.port().to_string();
         let replica = Server::with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
-        super::eventually("the replica is in sync", || {
+        crate::eventually("the replica is in sync", || {
             replica.ask(&["INFO", "replication"]).contains("master_link_status:up")
         });
         let folder = tempfile::tempdir().expect("a temporary folder");
         let sentinels = (0..3).map(|n| sentinel(&folder.path().join(format!("{n}.conf")), &port)).collect();
         let watched = Self { primary, replica, sentinels, _folder: folder };
-        super::eventually("all sentinels know each other and the replica", || {
+        crate::eventually("all sentinels know each other and the replica", || {
             watched.sentinels.iter().all(|sentinel| {
                 let master = sentinel.ask(&["SENTINEL", "MASTER", "jobs"]);
                 let field =
@@ -34,6 +41,8 @@ impl Watched {
         watched
     }
 
+    /// A URL with every Sentinel; they know the primary as `jobs`.
+    #[must_use]
     pub fn url(&self) -> String {
         let nodes: Vec<_> = self.sentinels[1..].iter().map(|node| format!("node=127.0.0.1:{}", node.port())).collect();
         format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=jobs&{}", self.sentinels[0].port(), nodes.join("&"))

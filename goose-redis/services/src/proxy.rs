@@ -11,6 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Mode {
+    /// Nothing.
     Pass = 0,
     /// Both directions are swallowed; the connections stay open.
     Swallow = 1,
@@ -21,21 +22,30 @@ pub enum Mode {
 }
 
 /// A proxy in front of a server. Dropping it cuts everything.
+#[derive(Debug)]
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     server: u16,
     mode: AtomicU8,
     delay_ms: AtomicU64,
     over: AtomicBool,
     cut: AtomicU64,
+    /// Every so many answers one is cut in the middle; zero for none.
+    cut_every: AtomicU64,
+    answers: AtomicU64,
+    /// An answer that holds these bytes is swallowed, and its connection cut.
+    needle: Mutex<Option<Vec<u8>>>,
     streams: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
+    /// In front of the server on a port of 127.0.0.1.
+    #[must_use]
     pub fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -45,6 +55,9 @@ impl Proxy {
             delay_ms: AtomicU64::new(0),
             over: AtomicBool::new(false),
             cut: AtomicU64::new(0),
+            cut_every: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
+            needle: Mutex::new(None),
             streams: Mutex::new(Vec::new()),
         });
         let accepting = Arc::clone(&shared);
@@ -61,10 +74,13 @@ impl Proxy {
         Self { port, shared }
     }
 
+    /// Where it is.
+    #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// From now on.
     pub fn set(&self, mode: Mode) {
         self.shared.mode.store(mode as u8, Ordering::SeqCst);
     }
@@ -74,7 +90,18 @@ impl Proxy {
         self.shared.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
+    /// Of so many answers one arrives half and is followed by the end of the connection; zero for none.
+    pub fn cut_every(&self, answers: u64) {
+        self.shared.cut_every.store(answers, Ordering::SeqCst);
+    }
+
+    /// The next answer that holds these bytes is swallowed, and its connection cut.
+    pub fn cut_answer_with(&self, needle: &[u8]) {
+        *self.shared.needle.lock().expect("no panic") = Some(needle.to_vec());
+    }
+
     /// How many answers were cut off.
+    #[must_use]
     pub fn cut(&self) -> u64 {
         self.shared.cut.load(Ordering::SeqCst)
     }
@@ -123,12 +150,26 @@ impl Shared {
         }
     }
 
+    /// Whether this answer is to be cut.
+    fn is_due(&self, answer: &[u8]) -> bool {
+        let every = self.cut_every.load(Ordering::SeqCst);
+        if every > 0 && self.answers.fetch_add(1, Ordering::SeqCst) % every == every - 1 {
+            return true;
+        }
+        let mut needle = self.needle.lock().expect("no panic");
+        let found = needle.as_ref().is_some_and(|needle| answer.windows(needle.len()).any(|part| part == needle));
+        if found {
+            *needle = None;
+        }
+        found
+    }
+
     fn copy(&self, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
             let delay = Duration::from_millis(self.delay_ms.load(Ordering::SeqCst));
             if !delay.is_zero() {
-                super::rest(delay);
+                crate::rest(delay);
             }
             match self.mode() {
                 Mode::Swallow => continue,
@@ -138,6 +179,11 @@ impl Shared {
                     break;
                 }
                 Mode::Pass | Mode::CutAnswer | Mode::Refuse => {}
+            }
+            if is_answer && self.is_due(&buffer[..n]) {
+                self.cut.fetch_add(1, Ordering::SeqCst);
+                let _ = to.write_all(&buffer[..n / 2]);
+                break;
             }
             if to.write_all(&buffer[..n]).is_err() {
                 break;

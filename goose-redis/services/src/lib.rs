@@ -1,20 +1,28 @@
-//! Real servers, a link that can be damaged, and a server that says what it is told to, for the tests of this crate.
+//! Real servers, a link that can be damaged, and a server that says what it is told to, for tests.
 //!
 //! Servers run on private ports in temporary folders, and end with the value that stands for them, also when a test
-//! panics. `GOOSE_REDIS_SERVER` names another command than `redis-server`.
+//! panics. `GOOSE_REDIS_SERVER=COMMAND` names the server to use; otherwise it is `redis-server`, and `valkey-server`
+//! where there is no other.
+//!
+//! Everything here panics when it cannot do what it is asked: it is only ever called by tests.
 
-#![allow(unreachable_pub, reason = "it is a module of several test programs")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a failed expectation is how a test reports")]
 
-pub mod cluster;
-pub mod fake;
-pub mod proxy;
-pub mod resp;
-pub mod sentinel;
-pub mod server;
+mod cluster;
+mod fake;
+mod proxy;
+mod resp;
+mod sentinel;
+mod server;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+pub use cluster::Cluster;
+pub use fake::{Fake, stranger};
+pub use proxy::{Mode, Proxy};
+pub use sentinel::Watched;
+pub use server::{Server, free_port};
 
 /// Waits for a condition; panics with `what` after ten seconds.
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {

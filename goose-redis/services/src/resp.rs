@@ -5,10 +5,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// A connection that sends one command at a time.
-pub struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    pub fn open(port: u16) -> io::Result<Self> {
+    pub(crate) fn open(port: u16) -> io::Result<Self> {
         let address = ([127, 0, 0, 1], port).into();
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -17,7 +17,7 @@ impl Connection {
     }
 
     /// The answer as text: elements of arrays on lines of their own, errors with their minus sign.
-    pub fn ask(&mut self, words: &[&str]) -> io::Result<String> {
+    pub(crate) fn ask(&mut self, words: &[&str]) -> io::Result<String> {
         let mut command = format!("*{}\r\n", words.len());
         for word in words {
             command += &format!("${}\r\n{word}\r\n", word.len());
@@ -49,7 +49,7 @@ impl Connection {
 }
 
 /// Reads one command as a server gets it; `None` at the end.
-pub fn read_command(reader: &mut impl BufRead) -> io::Result<Option<Vec<String>>> {
+pub(crate) fn read_command(reader: &mut impl BufRead) -> io::Result<Option<Vec<String>>> {
     let line = read_line(reader)?;
     let Some(count) = line.strip_prefix('*').and_then(|count| count.parse::<usize>().ok()) else { return Ok(None) };
     let mut words = Vec::with_capacity(count);
