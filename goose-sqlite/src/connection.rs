@@ -31,14 +31,30 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<Connection> {
         .map_err(|error| Error::new(error.kind(), format!("cannot open {}", path.display())).with_source(error))
 }
 
-/// Checks whose file it is before anything is changed in it, then sets it up.
+/// Makes a connection ready for use.
+///
+/// Several processes may do this to a new file at once. SQLite does not wait for another one that is switching the file
+/// to WAL mode but fails at once, so the waiting is done here.
 fn ready(mut conn: Connection, options: &SqliteOptions) -> Result<Connection> {
     busy::allow(options.busy_timeout);
     conn.busy_handler(Some(busy::wait)).map_err(translate_one)?;
-    check_owner(&conn)?;
-    configure(&conn, options)?;
-    migrate(&mut conn)?;
-    Ok(conn)
+    let began = Instant::now();
+    loop {
+        match set_up(&mut conn, options) {
+            Ok(()) => return Ok(conn),
+            Err(error) if error.kind() == ErrorKind::Unavailable && began.elapsed() < options.busy_timeout => {
+                busy::pause(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Checks whose file it is before anything is changed in it, then sets it up.
+fn set_up(conn: &mut Connection, options: &SqliteOptions) -> Result<()> {
+    check_owner(conn)?;
+    configure(conn, options)?;
+    migrate(conn)
 }
 
 /// SQLite says only that it cannot open the file; the operating system knows why.

@@ -21,7 +21,7 @@ pub(crate) fn migrate(conn: &mut Connection) -> Result<()> {
 
 fn run(conn: &mut Connection, steps: &[&str]) -> Result<()> {
     // The common case, an up-to-date file, takes no lock.
-    if inspect(conn, steps.len())? == Some(steps.len()) {
+    if look(conn, steps.len())? == Some(steps.len()) {
         return Ok(());
     }
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(translate_one)?;
@@ -39,11 +39,17 @@ fn run(conn: &mut Connection, steps: &[&str]) -> Result<()> {
 }
 
 /// Refuses the files of other programs and of newer versions, without changing anything.
-pub(crate) fn check_owner(conn: &Connection) -> Result<()> {
-    inspect(conn, STEPS.len()).map(drop)
+pub(crate) fn check_owner(conn: &mut Connection) -> Result<()> {
+    look(conn, STEPS.len()).map(drop)
 }
 
-/// The version of the file; `None` when it is empty.
+/// [`inspect`] of one moment: between two statements of their own, somebody else might finish the whole migration.
+fn look(conn: &mut Connection, newest: usize) -> Result<Option<usize>> {
+    let snapshot = conn.transaction().map_err(translate_one)?;
+    inspect(&snapshot, newest)
+}
+
+/// The version of the file; `None` when it is empty. Within a transaction.
 fn inspect(conn: &Connection, newest: usize) -> Result<Option<usize>> {
     let read = || -> SqlResult<(i64, i64, i64)> {
         let application: i64 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;

@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
     match produce().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chaos-producer: {error}");
+            eprintln!("chaos-producer: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chaos-worker: {error}");
+            eprintln!("chaos-worker: {error:#}");
             ExitCode::FAILURE
         }
     }

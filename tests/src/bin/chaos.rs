@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("chaos: {error}");
+            eprintln!("chaos: {error:#}");
             ExitCode::FAILURE
         }
     }

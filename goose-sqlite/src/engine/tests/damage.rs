@@ -147,3 +147,16 @@ async fn keys_without_a_job_are_dropped_and_do_not_spin() {
     let (fetched, _) = within("the next job", async { tokio::join!(waiting, enqueue) }).await;
     assert_eq!(fetched.unwrap().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_may_open_a_new_file_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..60 {
+        let file = folder.path().join(format!("{round}.db"));
+        let opening: Vec<_> = (0..8).map(|_| tokio::spawn(SqliteBroker::open(file.clone()))).collect();
+        for opened in opening {
+            let broker = opened.await.unwrap().unwrap_or_else(|error| panic!("round {round}: {error:#}"));
+            broker.enqueue(vec![job()]).await.unwrap();
+        }
+    }
+}
