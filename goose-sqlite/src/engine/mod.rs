@@ -14,6 +14,8 @@
 //! busier it gets, the cheaper each job becomes, and an idle broker answers at once.
 
 mod duties;
+mod log_watch;
+mod others;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use crate::options::{Place, SqliteOptions, Synchronous};
 use crate::session::Session;
 use crate::work::Work;
 
+use others::Others;
 pub(crate) use supervisor::{Pulse, spawn};
 
 /// What the thread is told.
@@ -52,11 +55,6 @@ pub(crate) enum Message {
     #[cfg(test)]
     ExhaustClaimNumbers(oneshot::Sender<()>),
 }
-
-/// How often a waiting session looks whether another process wrote something. A look costs about 2 µs, waking up for
-/// it on an idle machine about 50: this keeps an idle worker under half a percent of a core, and jobs of other
-/// processes start within 20 ms.
-const POLL: Duration = Duration::from_millis(14);
 
 /// How many rows share one transaction, about. Bounds how long the next caller waits.
 const ROWS: usize = 1000;
@@ -74,9 +72,7 @@ pub(crate) struct Engine {
     next_due: Option<Timestamp>,
     /// Whether something may have become claimable since the last look.
     look: bool,
-    /// SQLite's counter of other processes' commits, at the last look.
-    data_version: i64,
-    last_poll: Instant,
+    others: Others,
     /// Condemned leases with more jobs than one transaction takes.
     unfinished_recovery: bool,
     /// Who waits for the end, told when no message can come in any more.
@@ -130,6 +126,7 @@ enum Next {
 
 impl Engine {
     fn new(options: SqliteOptions, conn: Connection, pulse: Arc<Pulse>) -> Self {
+        let others = Others::watch(&options.place);
         Self {
             options,
             conn,
@@ -140,8 +137,7 @@ impl Engine {
             next_beat: None,
             next_due: None,
             look: false,
-            data_version: 0,
-            last_poll: Instant::now(),
+            others,
             unfinished_recovery: false,
             closing: None,
             last_works: 0,
@@ -275,26 +271,6 @@ impl Engine {
         claimable
     }
 
-    /// A commit of another process changes a counter in shared memory: reading that is cheap enough to do it
-    /// seventy times a second while somebody waits.
-    fn notice_other_processes(&mut self) {
-        let shared = matches!(self.options.place, Place::File(_));
-        if !shared || self.last_poll.elapsed() < POLL || self.hungry().next().is_none() {
-            return;
-        }
-        self.last_poll = Instant::now();
-        let read = || self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0));
-        match read() {
-            Ok(version) if version == self.data_version => {}
-            Ok(version) => {
-                self.data_version = version;
-                self.look = true;
-            }
-            // Whoever waits is told by the claim that fails next.
-            Err(_) => self.look = true,
-        }
-    }
-
     fn notice_due_jobs(&mut self) {
         if self.next_due.is_some_and(|due| due <= self.options.clock.now()) {
             self.look = true;
@@ -302,7 +278,7 @@ impl Engine {
     }
 
     /// How long there is nothing to do unless a message comes.
-    fn until_next_duty(&self) -> Duration {
+    fn until_next_duty(&mut self) -> Duration {
         if self.abandoned {
             return Pulse::STALLS_AFTER / 3;
         }
@@ -318,9 +294,7 @@ impl Engine {
             if let Some(due) = self.next_due {
                 wait = wait.min(due.since(self.options.clock.now()));
             }
-            if matches!(self.options.place, Place::File(_)) {
-                wait = wait.min(POLL);
-            }
+            wait = wait.min(self.until_next_poll());
         }
         wait
     }

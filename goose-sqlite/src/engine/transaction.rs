@@ -53,6 +53,7 @@ impl Engine {
         if works.is_empty() && claimable.is_empty() {
             return;
         }
+        self.others.is_busy();
         match self.attempt(&mut works, Claimers::Waiting(&claimable)) {
             Ok(()) => works.into_iter().for_each(|work| work.finish(Ok(()))),
             Err(failure) if failure.at == Step::Begin => {
