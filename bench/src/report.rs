@@ -17,7 +17,10 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn head(&self) {
         if !self.json {
-            println!("{:<28} {:>9} {:>12} {:<7} {:>12} {:>6}", "scenario", "in flight", "value", "unit", "raw", "ratio");
+            println!(
+                "{:<28} {:>9} {:>12} {:<7} {:>12} {:>6}",
+                "scenario", "in flight", "value", "unit", "raw", "ratio"
+            );
         }
     }
 
@@ -34,7 +37,8 @@ impl Report {
                 number(ratio)
             );
         } else {
-            let shown = |value: Option<f64>, digits: usize| value.map_or_else(String::new, |value| format!("{value:.digits$}"));
+            let shown =
+                |value: Option<f64>, digits: usize| value.map_or_else(String::new, |value| format!("{value:.digits$}"));
             let digits = if *unit == "ms" { 2 } else { 0 };
             println!(
                 "{scenario:<28} {in_flight:>9} {value:>12.digits$} {unit:<7} {:>12} {:>6}",

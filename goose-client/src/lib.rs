@@ -54,6 +54,8 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `sqlite` | no | re-exports `goose-sqlite` as `goose_client::sqlite` |
+//! | `redis` | no | re-exports `goose-redis` as `goose_client::redis` |
+//! | `redis-tls` | no | the same, with TLS for `rediss://` |
 
 mod bulk;
 mod client;
@@ -79,5 +81,7 @@ pub use goose_core::{
     QueueName, Result, RetryPolicy, Schedule, SystemClock, Timestamp,
 };
 
+#[cfg(feature = "redis")]
+pub use goose_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use goose_sqlite as sqlite;

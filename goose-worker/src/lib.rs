@@ -58,6 +58,8 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `sqlite` | no | re-exports `goose-sqlite` as `goose_worker::sqlite` |
+//! | `redis` | no | re-exports `goose-redis` as `goose_worker::redis` |
+//! | `redis-tls` | no | the same, with TLS for `rediss://` |
 
 mod builder;
 mod cancellation;
@@ -102,6 +104,8 @@ pub use goose_core::{
     SystemClock, Timestamp,
 };
 
+#[cfg(feature = "redis")]
+pub use goose_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use goose_sqlite as sqlite;
 
