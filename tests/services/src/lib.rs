@@ -13,6 +13,7 @@ mod cluster;
 mod fake;
 mod leash;
 mod proxy;
+mod remote;
 mod resp;
 mod sentinel;
 mod server;
@@ -24,6 +25,7 @@ pub use cluster::Cluster;
 pub use fake::{Fake, stranger};
 pub use leash::end as leash;
 pub use proxy::{Mode, Proxy};
+pub use remote::Remote;
 pub use sentinel::Watched;
 pub use server::{Server, free_port};
 
