@@ -33,19 +33,29 @@ impl JobArgs for Timed {
     const NAME: &'static str = "timed";
 }
 
-/// Counts jobs, and wakes whoever waits for a number of them.
-#[derive(Clone, Default)]
-pub(crate) struct Counter(Arc<(AtomicU64, Notify)>);
+/// Counts jobs, and wakes whoever waits for the last of them.
+#[derive(Clone)]
+pub(crate) struct Counter(Arc<Shared>);
+
+struct Shared {
+    count: AtomicU64,
+    last: u64,
+    /// Told once, for a wake-up per job would be measured with the job.
+    done: Notify,
+}
 
 impl Counter {
-    pub(crate) fn add(&self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
-        self.0.1.notify_one();
+    pub(crate) fn up_to(last: u64) -> Self {
+        Self(Arc::new(Shared { count: AtomicU64::new(0), last, done: Notify::new() }))
     }
 
-    pub(crate) async fn reaches(&self, number: u64) {
-        while self.0.0.load(Ordering::Relaxed) < number {
-            self.0.1.notified().await;
+    pub(crate) fn add(&self) {
+        if self.0.count.fetch_add(1, Ordering::Relaxed) + 1 == self.0.last {
+            self.0.done.notify_one();
         }
+    }
+
+    pub(crate) async fn is_full(&self) {
+        self.0.done.notified().await;
     }
 }

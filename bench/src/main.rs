@@ -1,11 +1,14 @@
 //! How fast a broker is, through client and worker as users have them, in one run beside a raw probe.
 //!
-//! `goose-bench --broker redis [--url URL] [--json] [--jobs N]`; `cargo xtask bench` runs it.
+//! `goose-bench --help` says what there is; `cargo xtask bench` runs it.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 mod broker;
+mod cost;
 mod jobs;
+mod latency;
+mod link;
 mod options;
 mod probe;
 mod report;
@@ -19,9 +22,13 @@ type Result<T> = std::result::Result<T, BoxError>;
 
 fn main() -> ExitCode {
     let options = match options::Options::from_args(std::env::args().skip(1)) {
-        Ok(options) => options,
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{}", options::HELP);
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("goose-bench: {error}");
             return ExitCode::from(2);
         }
     };
@@ -30,7 +37,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error}");
+            eprintln!("goose-bench: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
 
 use fred::prelude::*;
+use fred::types::InfoKind;
 use fred::types::scripts::Script;
 
 use crate::Result;
@@ -42,10 +42,19 @@ impl Probe {
         Ok(Self { client, enqueue, fetch, settle })
     }
 
+    /// Processor time of the server so far.
+    pub(crate) async fn server_seconds(&self) -> Result<f64> {
+        let info: String = self.client.info(Some(InfoKind::Cpu)).await?;
+        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        match (field("used_cpu_sys:"), field("used_cpu_user:")) {
+            (Some(system), Some(user)) => Ok(system + user),
+            _ => Err("the server does not say its processor time in INFO cpu".into()),
+        }
+    }
+
     /// So many callers, so many jobs a call.
-    pub(crate) async fn enqueue(&self, callers: u32, batch: u32, jobs: u32) -> Result<f64> {
+    pub(crate) async fn enqueue(&self, callers: u32, batch: u32, jobs: u32) -> Result<()> {
         let next = Arc::new(AtomicU32::new(0));
-        let began = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..callers {
             let (client, script, next) = (self.client.clone(), Arc::clone(&self.enqueue), Arc::clone(&next));
@@ -64,21 +73,11 @@ impl Probe {
         while let Some(done) = tasks.join_next().await {
             done??;
         }
-        let rate = f64::from(jobs) / began.elapsed().as_secs_f64();
-        let _: i64 = self.client.del(keys()).await?;
-        Ok(rate)
+        Ok(())
     }
 
     /// Two calls overlap, each with half of what may be in flight.
-    pub(crate) async fn drain(&self, in_flight: u32, jobs: u32) -> Result<f64> {
-        let mut first = 0;
-        while first < jobs {
-            let pair = |n: u32| [format!("{n:016}"), "x".repeat(200)];
-            let args: Vec<String> = (first..(first + 400).min(jobs)).flat_map(pair).collect();
-            let _: i64 = self.enqueue.evalsha(&self.client, keys(), args).await?;
-            first += 400;
-        }
-        let began = Instant::now();
+    pub(crate) async fn drain(&self, in_flight: u32) -> Result<()> {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..2 {
             let (client, fetch, settle) = (self.client.clone(), Arc::clone(&self.fetch), Arc::clone(&self.settle));
@@ -97,6 +96,12 @@ impl Probe {
         while let Some(done) = tasks.join_next().await {
             done??;
         }
-        Ok(f64::from(jobs) / began.elapsed().as_secs_f64())
+        Ok(())
+    }
+
+    /// Removes what was enqueued.
+    pub(crate) async fn clear(&self) -> Result<()> {
+        let _: i64 = self.client.del(keys()).await?;
+        Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! Figures, as a table for people or one JSON object a line.
 
-/// One figure beside its raw counterpart.
+/// One figure beside its raw counterpart, with what each round gave.
 pub(crate) struct Figure {
-    pub(crate) scenario: &'static str,
+    pub(crate) scenario: String,
     pub(crate) in_flight: u32,
-    pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    pub(crate) raw: Option<f64>,
+    /// The figure of each round.
+    pub(crate) values: Vec<f64>,
+    /// The probe's in the same round; none where there is nothing to compare with.
+    pub(crate) raws: Vec<f64>,
 }
 
 pub(crate) struct Report {
@@ -18,33 +20,58 @@ impl Report {
     pub(crate) fn head(&self) {
         if !self.json {
             println!(
-                "{:<28} {:>9} {:>12} {:<7} {:>12} {:>6}",
-                "scenario", "in flight", "value", "unit", "raw", "ratio"
+                "{:<34} {:>9} {:>11} {:<7} {:>23} {:>11} {:>6}",
+                "scenario", "in flight", "median", "unit", "from .. to", "raw", "ratio"
             );
         }
     }
 
     pub(crate) fn say(&self, figure: &Figure) {
-        let Figure { scenario, in_flight, value, unit, raw } = figure;
-        let ratio = raw.map(|raw| value / raw);
+        let Figure { scenario, in_flight, unit, values, raws } = figure;
+        let Some(value) = median(values) else { return };
+        let raw = median(raws);
+        // Of each round, for a busy moment hits both.
+        let ratios: Vec<f64> = values.iter().zip(raws).map(|(value, raw)| value / raw).collect();
+        let ratio = median(&ratios);
         if self.json {
             let number = |value: Option<f64>| value.map_or_else(|| "null".to_owned(), |value| format!("{value:.3}"));
             println!(
                 "{{\"broker\":\"{}\",\"scenario\":\"{scenario}\",\"in_flight\":{in_flight},\"value\":{value:.3},\
                  \"unit\":\"{unit}\",\"raw\":{},\"ratio\":{}}}",
                 self.broker,
-                number(*raw),
+                number(raw),
                 number(ratio)
             );
         } else {
-            let shown =
-                |value: Option<f64>, digits: usize| value.map_or_else(String::new, |value| format!("{value:.digits$}"));
-            let digits = if *unit == "ms" { 2 } else { 0 };
+            let digits = if value.abs() >= 1000.0 { 0 } else { 2 };
+            let shown = |value: f64| format!("{value:.digits$}");
+            let (from, to) = values.iter().fold((f64::MAX, f64::MIN), |(from, to), v| (from.min(*v), to.max(*v)));
+            let spread = if values.len() > 1 { format!("{} .. {}", shown(from), shown(to)) } else { String::new() };
             println!(
-                "{scenario:<28} {in_flight:>9} {value:>12.digits$} {unit:<7} {:>12} {:>6}",
-                shown(*raw, digits),
-                shown(ratio, 2)
+                "{scenario:<34} {in_flight:>9} {:>11} {unit:<7} {spread:>23} {:>11} {:>6}",
+                shown(value),
+                raw.map(shown).unwrap_or_default(),
+                ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default()
             );
         }
+    }
+}
+
+/// The middle one; of an even number the lower of the two.
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_counts() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0]), Some(1.0));
+        assert_eq!(median(&[]), None);
     }
 }

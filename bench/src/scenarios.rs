@@ -1,68 +1,185 @@
-//! What is measured.
+//! What is measured: throughput, each figure beside the probe's.
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use goose_client::Client;
 use goose_core::broker::Broker;
 use goose_worker::{Pool, Worker};
 
 use crate::Result;
-use crate::broker::open;
-use crate::jobs::{Counter, NoOp, Timed};
+use crate::broker::{self, open};
+use crate::cost::{Cost, Stretch};
+use crate::jobs::{Counter, NoOp};
+use crate::latency;
+use crate::link;
 use crate::options::Options;
 use crate::probe::Probe;
 use crate::report::{Figure, Report};
 
+/// How many jobs one call of the probe's bulk takes; as many as the broker's.
+const BULK_CALL: u32 = 300;
+
+/// What the slow link adds in each direction.
+const ONE_WAY: Duration = Duration::from_millis(1);
+
+/// What the worker behind the slow link may hold: enough for what it runs during one round trip.
+const HELD_OVER_LINK: u32 = 1000;
+
+/// What a throughput figure is of.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    /// Callers that enqueue one job after the other.
+    Callers(u32),
+    Bulk,
+    /// A worker that runs so many at once, and holds so many more.
+    Drain {
+        running: u32,
+        held: u32,
+    },
+}
+
+/// Everything a scenario needs.
+struct Bench<'a> {
+    options: &'a Options,
+    report: Report,
+    broker: Arc<dyn Broker>,
+    probe: Option<Probe>,
+}
+
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let opened = open(options).await?;
-    let report = Report { broker: options.broker.clone(), json: options.json };
-    let probe = match &opened.probe_url {
+    let probe = match &opened.url {
         Some(url) => Some(Probe::connect(url).await?),
         None => None,
     };
-    report.head();
-    let jobs = options.jobs;
-    let broker = &opened.broker;
-
+    let report = Report { broker: options.broker.clone(), json: options.json };
+    let bench = Bench { options, report, broker: Arc::clone(&opened.broker), probe };
+    bench.report.head();
     for callers in [1, 25, 100] {
-        let n = if callers == 1 { jobs / 20 } else { jobs };
-        let value = enqueue_by_callers(broker, callers, n).await?;
-        let raw = match &probe {
-            Some(probe) => Some(probe.enqueue(callers, 1, n).await?),
-            None => None,
-        };
-        report.say(&Figure { scenario: "enqueue, many callers", in_flight: callers, value, unit: "jobs/s", raw });
-        purge(broker).await?;
+        bench.throughput("enqueue, one job a call", callers, Work::Callers(callers)).await?;
     }
+    bench.throughput("enqueue, bulk", 1, Work::Bulk).await?;
     for in_flight in [25, 100, 1000] {
-        let value = bulk(broker, jobs).await?;
-        if in_flight == 25 {
-            let raw = match &probe {
-                Some(probe) => Some(probe.enqueue(2, 300, jobs).await?),
-                None => None,
-            };
-            report.say(&Figure { scenario: "enqueue, bulk", in_flight: 0, value, unit: "jobs/s", raw });
-        }
-        let value = drain(broker, in_flight, jobs).await?;
-        let raw = match &probe {
-            Some(probe) => Some(probe.drain(in_flight, jobs).await?),
-            None => None,
-        };
-        report.say(&Figure { scenario: "drain", in_flight, value, unit: "jobs/s", raw });
+        // In flight: running and held together, as many as the probe claims.
+        let work = Work::Drain { running: in_flight - in_flight / 2, held: in_flight / 2 };
+        bench.throughput("drain", in_flight, work).await?;
     }
-    let latencies = idle_latency(broker).await?;
-    report.say(&Figure { scenario: "idle latency p50", in_flight: 1, value: latencies.0, unit: "ms", raw: None });
-    report.say(&Figure { scenario: "idle latency p99", in_flight: 1, value: latencies.1, unit: "ms", raw: None });
-    let lateness = scheduled_lateness(broker).await?;
-    report.say(&Figure { scenario: "scheduled lateness p50", in_flight: 25, value: lateness.0, unit: "ms", raw: None });
-    report.say(&Figure { scenario: "scheduled lateness p99", in_flight: 25, value: lateness.1, unit: "ms", raw: None });
-    broker.close().await?;
+    for (name, measure) in latency::ALL {
+        if bench.wants(name) {
+            let (mut p50, mut p99) = (Vec::new(), Vec::new());
+            for _ in 0..options.rounds.get() {
+                let (median, tail) = measure(&bench.broker).await?;
+                p50.push(median);
+                p99.push(tail);
+            }
+            for (percentile, values) in [("p50", p50), ("p99", p99)] {
+                let scenario = format!("{name} {percentile}");
+                bench.report.say(&Figure { scenario, in_flight: 1, unit: "ms", values, raws: Vec::new() });
+            }
+        }
+    }
+    if let Some(url) = &opened.url {
+        bench.over_link(url).await?;
+    }
+    opened.broker.close().await?;
     Ok(())
 }
 
-fn rate(jobs: u32, began: Instant) -> f64 {
-    f64::from(jobs) / began.elapsed().as_secs_f64()
+impl Bench<'_> {
+    fn wants(&self, scenario: &str) -> bool {
+        self.options.only.as_ref().is_none_or(|only| scenario.contains(only.as_str()))
+    }
+
+    /// A worker with 25 hands behind a link of one millisecond each way.
+    async fn over_link(&self, url: &str) -> Result<()> {
+        let name = "drain, 1 ms link each way";
+        if !self.wants(name) {
+            return Ok(());
+        }
+        let near = link::to(url, ONE_WAY)?;
+        let report = Report { broker: self.report.broker.clone(), json: self.report.json };
+        let (broker, probe) = (broker::redis(&near).await?, Some(Probe::connect(&near).await?));
+        let bench = Bench { options: self.options, report, broker, probe };
+        bench.throughput(name, 25, Work::Drain { running: 25, held: HELD_OVER_LINK }).await?;
+        bench.broker.close().await?;
+        Ok(())
+    }
+
+    async fn throughput(&self, name: &str, in_flight: u32, work: Work) -> Result<()> {
+        if !self.wants(name) {
+            return Ok(());
+        }
+        let jobs = if matches!(work, Work::Callers(1)) { self.options.jobs / 20 } else { self.options.jobs };
+        let (mut costs, mut raws) = (Vec::new(), Vec::new());
+        for _ in 0..self.options.rounds.get() {
+            costs.push(self.goose(work, jobs).await?);
+            if let Some(probe) = &self.probe {
+                raws.push(raw(probe, work, jobs).await?);
+            }
+        }
+        let say = |part: &str, unit, value: fn(&Cost) -> Option<f64>| {
+            let scenario = format!("{name}{part}");
+            let values: Vec<f64> = costs.iter().filter_map(value).collect();
+            let raws: Vec<f64> = raws.iter().filter_map(value).collect();
+            self.report.say(&Figure { scenario, in_flight, unit, values, raws });
+        };
+        say("", "jobs/s", |cost| Some(cost.rate));
+        if self.options.cpu {
+            say(", client cpu", "us/job", |cost| Some(cost.client));
+            say(", server cpu", "us/job", |cost| cost.server);
+        }
+        Ok(())
+    }
+
+    async fn goose(&self, work: Work, jobs: u32) -> Result<Cost> {
+        let (broker, probe) = (&self.broker, self.probe.as_ref());
+        if matches!(work, Work::Drain { .. }) {
+            bulk(broker, jobs).await?;
+        }
+        let stretch = Stretch::begin(probe).await?;
+        let cost = match work {
+            Work::Callers(callers) => {
+                one_by_one(broker, callers, jobs).await?;
+                stretch.end(probe, jobs).await?
+            }
+            Work::Bulk => {
+                bulk(broker, jobs).await?;
+                stretch.end(probe, jobs).await?
+            }
+            Work::Drain { running, held } => {
+                let counter = Counter::up_to(jobs.into());
+                let counts = counter.clone();
+                let handler = move |_: NoOp| {
+                    counts.add();
+                    std::future::ready(())
+                };
+                let pool = Pool::queue("default").concurrency(running.try_into()?).prefetch(held.try_into()?);
+                let worker = Worker::builder(Arc::clone(broker)).pool(pool).handle(handler).start().await?;
+                counter.is_full().await;
+                let cost = stretch.end(probe, jobs).await?;
+                worker.stop().await?;
+                cost
+            }
+        };
+        purge(broker).await?;
+        Ok(cost)
+    }
+}
+
+async fn raw(probe: &Probe, work: Work, jobs: u32) -> Result<Cost> {
+    if matches!(work, Work::Drain { .. }) {
+        probe.enqueue(2, BULK_CALL, jobs).await?;
+    }
+    let stretch = Stretch::begin(Some(probe)).await?;
+    match work {
+        Work::Callers(callers) => probe.enqueue(callers, 1, jobs).await?,
+        Work::Bulk => probe.enqueue(2, BULK_CALL, jobs).await?,
+        Work::Drain { running, held } => probe.drain(running + held).await?,
+    }
+    let cost = stretch.end(Some(probe), jobs).await?;
+    probe.clear().await?;
+    Ok(cost)
 }
 
 async fn purge(broker: &Arc<dyn Broker>) -> Result<()> {
@@ -74,14 +191,14 @@ async fn purge(broker: &Arc<dyn Broker>) -> Result<()> {
     Ok(())
 }
 
-async fn enqueue_by_callers(broker: &Arc<dyn Broker>, callers: u32, jobs: u32) -> Result<f64> {
+async fn one_by_one(broker: &Arc<dyn Broker>, callers: u32, jobs: u32) -> Result<()> {
     let client = Client::new(Arc::clone(broker));
-    let began = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..callers {
+    for caller in 0..callers {
         let client = client.clone();
+        let share = jobs / callers + u32::from(caller < jobs % callers);
         tasks.spawn(async move {
-            for _ in 0..jobs / callers {
+            for _ in 0..share {
                 client.perform_async(NoOp::new()).await?;
             }
             Ok::<(), goose_core::Error>(())
@@ -90,89 +207,14 @@ async fn enqueue_by_callers(broker: &Arc<dyn Broker>, callers: u32, jobs: u32) -
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    Ok(rate(jobs, began))
+    Ok(())
 }
 
-async fn bulk(broker: &Arc<dyn Broker>, jobs: u32) -> Result<f64> {
+async fn bulk(broker: &Arc<dyn Broker>, jobs: u32) -> Result<()> {
     let client = Client::new(Arc::clone(broker));
-    let began = Instant::now();
     let report = client.perform_bulk((0..jobs).map(|_| NoOp::new())).await?;
-    if !report.is_complete() {
-        return Err("a bulk enqueue failed in part".into());
+    if let Some((_, _, error)) = report.failed().next() {
+        return Err(format!("a bulk enqueue failed in part: {error:#}").into());
     }
-    Ok(rate(jobs, began))
-}
-
-async fn drain(broker: &Arc<dyn Broker>, in_flight: u32, jobs: u32) -> Result<f64> {
-    let counter = Counter::default();
-    let counts = counter.clone();
-    let handler = move |_: NoOp| {
-        counts.add();
-        std::future::ready(())
-    };
-    let width = usize::try_from(in_flight)?;
-    // In flight: running and prefetched together.
-    let pool = Pool::queue("default").concurrency(width.div_ceil(2)).prefetch(width / 2);
-    let began = Instant::now();
-    let worker = Worker::builder(Arc::clone(broker)).pool(pool).handle(handler).start().await?;
-    counter.reaches(jobs.into()).await;
-    let rate = rate(jobs, began);
-    worker.stop().await?;
-    Ok(rate)
-}
-
-/// Milliseconds between being due and being started, p50 and p99.
-async fn measure(
-    broker: &Arc<dyn Broker>,
-    jobs: usize,
-    enqueue: impl AsyncFn(&Client, Instant) -> Result<()>,
-) -> Result<(f64, f64)> {
-    let origin = Instant::now();
-    let times = Arc::new(Mutex::new(Vec::new()));
-    let counter = Counter::default();
-    let (record, counts) = (Arc::clone(&times), counter.clone());
-    let handler = move |job: Timed| {
-        let late = origin.elapsed().saturating_sub(Duration::from_micros(job.due));
-        if let Ok(mut times) = record.lock() {
-            times.push(late.as_secs_f64() * 1000.0);
-        }
-        counts.add();
-        std::future::ready(())
-    };
-    let worker = Worker::builder(Arc::clone(broker)).concurrency(25).handle(handler).start().await?;
-    let client = Client::new(Arc::clone(broker));
-    enqueue(&client, origin).await?;
-    counter.reaches(u64::try_from(jobs)?).await;
-    worker.stop().await?;
-    let mut times = times.lock().map_err(|_| "a handler panicked")?.clone();
-    times.sort_by(f64::total_cmp);
-    Ok((times[times.len() / 2], times[times.len() * 99 / 100]))
-}
-
-fn micros(origin: Instant) -> u64 {
-    u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-async fn idle_latency(broker: &Arc<dyn Broker>) -> Result<(f64, f64)> {
-    measure(broker, 300, async |client, origin| {
-        let mut every = tokio::time::interval(Duration::from_millis(10));
-        for _ in 0..300 {
-            every.tick().await;
-            client.perform_async(Timed { due: micros(origin) }).await?;
-        }
-        Ok(())
-    })
-    .await
-}
-
-async fn scheduled_lateness(broker: &Arc<dyn Broker>) -> Result<(f64, f64)> {
-    measure(broker, 500, async |client, origin| {
-        for n in 0..500 {
-            let delay = Duration::from_millis(500 + n * 5);
-            let due = micros(origin) + u64::try_from(delay.as_micros())?;
-            client.perform_in(delay, Timed { due }).await?;
-        }
-        Ok(())
-    })
-    .await
+    Ok(())
 }
