@@ -45,6 +45,13 @@ impl Cargo {
         words.join(" ")
     }
 
+    /// Cargo and its arguments, for a program that is to start it. Without the environment.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words = vec![program()];
+        words.extend(self.arguments.iter().cloned());
+        words
+    }
+
     /// Shows the call and runs it on this terminal.
     pub(crate) fn run(&self) -> Result<()> {
         println!("$ {}", self.shown());
@@ -93,7 +100,7 @@ impl Cargo {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = Command::new(program());
         command.current_dir(root()).args(&self.arguments).envs(self.environment.iter().copied());
         command
     }
@@ -101,4 +108,9 @@ impl Cargo {
     fn cannot_start(&self, error: &std::io::Error) -> Failure {
         Failure::new(format!("cannot start {}: {error}", self.shown()))
     }
+}
+
+/// The cargo that started us.
+fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

@@ -53,10 +53,11 @@ fn tell(line: &str) {
     pipe.write_all(format!("{line}\n").as_bytes()).expect("the leash is there");
 }
 
-/// The command, to be spawned: with its first breath it is on the list.
+/// The command, to be spawned: with its first breath it is on the list. Ctrl-C is not for it: whoever uses the server
+/// may need it to end well.
 pub(crate) fn on_leash(program: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", REGISTER, "sh", program]).stdout(end());
+    command.args(["-c", REGISTER, "sh", program]).stdout(end()).process_group(0);
     command
 }
 
