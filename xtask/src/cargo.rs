@@ -59,8 +59,9 @@ impl Cargo {
     }
 
     /// Lets it take the place of this process, where the system can do that: ctrl-C and the exit code are then its own.
+    /// What we say is on standard error: standard output is that of the program, for whoever reads it.
     pub(crate) fn become_it(&self) -> Result<()> {
-        println!("$ {}", self.shown());
+        eprintln!("$ {}", self.shown());
         #[cfg(unix)]
         {
             let error = std::os::unix::process::CommandExt::exec(&mut self.command());

@@ -24,6 +24,7 @@ if [ ! -e "$policy" ]; then
   trap 'exit 1' HUP INT TERM
   printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" || exit
 fi
+exec >&2
 "$apt" update -q -o Acquire::Retries=0 && "$apt" install -q -y --no-install-recommends "$@"
 "#;
 
@@ -38,7 +39,7 @@ impl Apt {
 
     /// Installs packages and starts none of them.
     pub(super) fn install(&self, packages: &[&str]) -> Result<()> {
-        println!("$ {} install --no-install-recommends {}", self.program.display(), packages.join(" "));
+        eprintln!("$ {} install --no-install-recommends {}", self.program.display(), packages.join(" "));
         let status = Command::new("sh")
             .args(["-c", SCRIPT, "install"])
             .args([&self.policy, &self.program])

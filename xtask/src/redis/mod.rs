@@ -23,7 +23,7 @@ pub(crate) enum Redis {
 pub(crate) fn set_up() -> Result<Redis> {
     let redis = Machine::this().set_up(|packages| install::Apt::of_this_machine().map(|apt| apt.install(packages)))?;
     match &redis {
-        Redis::Command(command) => println!("Redis: {command}, {}", find::version(command).unwrap_or_default()),
+        Redis::Command(command) => eprintln!("Redis: {command}, {}", find::version(command).unwrap_or_default()),
         Redis::Url(url) => {
             println!(
                 "Redis: no command that starts a server; only what runs on one given server is run, on {}",
