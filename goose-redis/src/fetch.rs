@@ -169,17 +169,20 @@ async fn fetch_group(
         let queue = number.into_int()?;
         let queue =
             usize::try_from(queue).ok().and_then(|queue| group.get(queue - 1)).copied().ok_or_else(too_short)?;
-        let raw = RawJob {
-            claim: Claim {
-                id: encoding::id(&next()?.into_bytes()?)?,
-                fetch,
-                place,
-                queue: u16::try_from(queue).unwrap_or(u16::MAX),
-            },
-            value: next()?.into_bytes()?,
-            due: next()?.into_text()?.parse().ok().map(Timestamp::from_millis),
-            recoveries: next()?.into_text()?.parse().unwrap_or(0),
+        let member = next()?.into_bytes()?;
+        let value = next()?.into_bytes()?;
+        let due = next()?.into_text()?.parse().ok().map(Timestamp::from_millis);
+        let recoveries = next()?.into_text()?.parse().unwrap_or(0);
+        let id = match encoding::id(&member) {
+            Ok(id) => id,
+            // It stays claimed until the session ends, and must not take along those beside it, which are claimed too.
+            Err(error) => {
+                tracing::warn!(queue = %session.queues[queue].0, error = format!("{error:#}"), "left an entry alone");
+                continue;
+            }
         };
+        let claim = Claim { id, fetch, place, queue: u16::try_from(queue).unwrap_or(u16::MAX) };
+        let raw = RawJob { claim, value, due, recoveries };
         if let Some(delivery) = raw.deliver(inner, session, now).await {
             found.deliveries.push(delivery);
         }

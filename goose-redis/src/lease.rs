@@ -11,8 +11,9 @@ use goose_core::broker::{DeathCause, DeathReason};
 use goose_core::{Event, QueueName, Result, Timestamp};
 
 use crate::broker::Inner;
-use crate::connection::{Lane, Reply};
+use crate::connection::{Lane, Reply, Script};
 use crate::encoding::{self, Claim};
+use crate::names::QueueKeys;
 use crate::scripts::{BEAT, CHUNK, LATE, OPEN, RECOVER, SERVE, STOP};
 use crate::session::Session;
 use crate::settle;
@@ -107,14 +108,30 @@ pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<(
     Ok(())
 }
 
-/// Ends a session in good order on all its queues.
-pub(crate) async fn close(inner: &Inner, session: &Session) -> Result<()> {
+/// Ends a session in good order on all its queues, and wakes somebody else where there is something to do: the marker may
+/// have woken us last.
+pub(crate) async fn close(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<()> {
     let id = session.id();
-    let stops = session.queues.iter().map(|(_, keys)| {
+    let stop = |keys: &QueueKeys| {
         let args = vec![id.clone().into()];
-        inner.link.eval(Lane::Beat, &STOP, vec![keys.leases.clone(), keys.claims(&id)], args)
-    });
-    together(stops).await.into_iter().try_for_each(|reply| reply.map(drop))
+        let keys =
+            vec![keys.leases.clone(), keys.claims(&id), keys.ready.clone(), keys.scheduled.clone(), keys.wake.clone()];
+        (&STOP, keys, args)
+    };
+    everywhere(inner, session, stop).await.into_iter().try_for_each(|answer| answer.map(drop))
+}
+
+/// Runs a script on every queue of a session at the same time. One that fails keeps none from the others.
+async fn everywhere(
+    inner: &Inner,
+    session: &Session,
+    call: impl Fn(&QueueKeys) -> (&'static Script, Vec<Bytes>, Vec<Bytes>),
+) -> Vec<Result<Reply>> {
+    together(session.queues.iter().map(|(_, keys)| {
+        let (script, keys, args) = call(keys);
+        inner.link.eval(Lane::Beat, script, keys, args)
+    }))
+    .await
 }
 
 /// Beats until the session is over. Errors are reported and tried again, never the end of this task.
@@ -143,27 +160,55 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
 
 async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, interval: Duration) -> Result<()> {
     let (id, began) = (session.id(), Instant::now());
+    let beat = |keys: &QueueKeys| {
+        (&BEAT, vec![keys.leases.clone(), keys.claims(&id)], vec![id.clone().into(), millis(session.lease)])
+    };
+    let answers = everywhere(inner, session, beat).await;
     let mut late: Vec<Sighting> = Vec::new();
-    let mut alive = true;
-    let beats = session.queues.iter().map(|(_, keys)| {
-        let args = vec![id.clone().into(), millis(session.lease)];
-        inner.link.eval(Lane::Beat, &BEAT, vec![keys.leases.clone(), keys.claims(&id)], args)
-    });
-    for ((queue, _), reply) in session.queues.iter().zip(together(beats).await) {
-        let mut fields = reply?.into_array()?.into_iter();
-        if let (Some(now), Some(is_alive)) = (fields.next(), fields.next()) {
-            inner.clock.heard(Timestamp::from_millis(now.into_int()?));
-            alive &= is_alive.into_int()? == 1;
+    let (mut alive, mut trouble) = (true, None);
+    for ((queue, _), answer) in session.queues.iter().zip(answers) {
+        match answer.and_then(|reply| read_beat(inner, queue, &id, reply, &mut late)) {
+            Ok(is_alive) => alive &= is_alive,
+            Err(error) => trouble = Some(error),
         }
-        read_late(queue, &id, fields, &mut late)?;
     }
-    if alive {
+    if !alive {
+        inner.renew_lost(session, &id).await;
+    } else if trouble.is_none() {
         session.renew(began);
         reconcile(inner, session).await?;
-    } else {
-        inner.renew_lost(session, &id).await;
     }
-    // Queues that nobody serves any more must not keep the jobs of their last, dead session.
+    // What is wrong with one queue keeps nobody from recovering the jobs of another.
+    if let Err(error) = look_elsewhere(inner, session, watch, &id, &mut late).await {
+        trouble = Some(error);
+    }
+    for dead in watch.look(late, Instant::now(), interval) {
+        if let Err(error) = recover(inner, session, dead).await {
+            trouble = Some(error);
+        }
+    }
+    trouble.map_or(Ok(()), Err)
+}
+
+/// Reads what a beat answered; says whether the session lives.
+fn read_beat(inner: &Inner, queue: &QueueName, own: &str, reply: Reply, late: &mut Vec<Sighting>) -> Result<bool> {
+    let mut fields = reply.into_array()?.into_iter();
+    let (Some(now), Some(is_alive)) = (fields.next(), fields.next()) else { return Ok(true) };
+    inner.clock.heard(Timestamp::from_millis(now.into_int()?));
+    let is_alive = is_alive.into_int()? == 1;
+    read_late(queue, own, fields, late)?;
+    Ok(is_alive)
+}
+
+/// Looks for late sessions of other queues: those that nobody serves any more must not keep the jobs of their last, dead
+/// session.
+async fn look_elsewhere(
+    inner: &Inner,
+    session: &Session,
+    watch: &mut Watch,
+    own: &str,
+    late: &mut Vec<Sighting>,
+) -> Result<()> {
     if watch.is_turn() {
         let mut others: Vec<QueueName> = inner.served_queues(Lane::Beat).await?;
         others.retain(|name| session.queues.iter().all(|(own, _)| own != name));
@@ -173,15 +218,18 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, in
         let leases = inner.names.queue(queue).leases;
         inner.link.eval(Lane::Beat, &LATE, vec![leases], Vec::new())
     });
-    for (queue, reply) in watch.suspects.iter().zip(together(looks).await) {
-        let mut fields = reply?.into_array()?.into_iter();
-        fields.next();
-        read_late(queue, &id, fields, &mut late)?;
+    let mut trouble = None;
+    for (queue, answer) in watch.suspects.iter().zip(together(looks).await) {
+        let read = answer.and_then(Reply::into_array).and_then(|fields| {
+            let mut fields = fields.into_iter();
+            fields.next();
+            read_late(queue, own, fields, late)
+        });
+        if let Err(error) = read {
+            trouble = Some(error);
+        }
     }
-    for dead in watch.look(late, Instant::now(), interval) {
-        recover(inner, session, dead).await?;
-    }
-    Ok(())
+    trouble.map_or(Ok(()), Err)
 }
 
 /// Reads the rest of an answer: the late sessions of a queue, but for our own.

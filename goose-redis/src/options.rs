@@ -111,8 +111,8 @@ impl RedisOptions {
         self
     }
 
-    /// How long a silent worker keeps its jobs; 6 s by default, at least 100 ms. It is renewed six times in that span,
-    /// and found dead at most a third of the span after its end: with the default within 8 s of a kill.
+    /// How long a silent worker keeps its jobs; 6 s by default, 100 ms to 1 h. It is renewed six times in that span,
+    /// and found dead at most half of the span after its end: with the default within 9 s of a kill, 8.5 s as a rule.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -182,10 +182,10 @@ impl RedisOptions {
             let name = &self.connection_name;
             return invalid(format!("the connection name {name:?} must be 1 to 40 letters, digits and -_.:"));
         }
-        if self.lease < Duration::from_millis(100) {
-            return invalid(format!("the lease is {:?}, use at least 100ms", self.lease));
-        }
         const LIMITS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+        if !LIMITS.contains(&self.lease) {
+            return invalid(format!("the lease is {:?}, use 100ms to 1h", self.lease));
+        }
         if !LIMITS.contains(&self.command_timeout) {
             return invalid(format!("the command timeout is {:?}, use 100ms to 1h", self.command_timeout));
         }
@@ -245,6 +245,7 @@ mod tests {
             options().connection_name(""),
             options().connection_name("two words"),
             options().lease(Duration::from_millis(99)),
+            options().lease(Duration::MAX),
             options().command_timeout(Duration::ZERO),
             options().command_timeout(Duration::MAX),
         ] {
