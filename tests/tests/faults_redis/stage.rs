@@ -95,7 +95,7 @@ impl Chore {
 
 pub(crate) async fn work(chore: Chore, cx: Context) -> Result<()> {
     let runs = cx.state::<Runs>()?;
-    runs.lock().begun.entry(cx.job_id()).or_default().push(Instant::now());
+    runs.note(cx.job_id());
     if cx.recoveries() > 0 {
         runs.lock().recovered.insert(cx.job_id());
     }
@@ -120,6 +120,11 @@ struct Log {
 impl Runs {
     fn lock(&self) -> MutexGuard<'_, Log> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run begins.
+    pub(crate) fn note(&self, id: JobId) {
+        self.lock().begun.entry(id).or_default().push(Instant::now());
     }
 
     /// How many different jobs have begun.
