@@ -8,14 +8,19 @@
 
 mod black_hole;
 mod child;
+mod clocks;
 mod full;
 mod garbage;
+mod idle;
 mod lost_answers;
 mod payloads;
+mod refused;
+mod rights;
 mod server_events;
 mod shutdown;
 mod slow_link;
 mod stage;
+mod tenants;
 mod wrong_types;
 
 use std::future::Future;
@@ -72,6 +77,19 @@ fn main() -> ExitCode {
         payloads::what_is_too_large_is_never_sent,
         garbage::what_cannot_be_decoded_dies_with_its_bytes,
         garbage::keys_that_were_edited_by_hand,
+        clocks::the_clock_of_the_server_jumps_by_an_hour,
+        clocks::a_process_that_is_an_hour_ahead,
+        clocks::a_process_that_is_an_hour_behind,
+        clocks::a_process_that_is_a_day_ahead,
+        clocks::a_process_that_is_a_day_behind,
+        idle::an_idle_worker_asks_for_little,
+        idle::a_thousand_idle_consumers_do_not_stampede,
+        idle::a_scheduled_job_wakes_a_worker_at_its_time,
+        refused::a_server_that_is_too_old,
+        refused::a_password_that_is_rotated,
+        rights::the_least_rights_are_enough_for_everything,
+        rights::the_least_rights_allow_nothing_else,
+        tenants::tenants_see_nothing_of_each_other,
         lost_answers::an_enqueue_whose_answer_is_lost,
         lost_answers::a_fetch_whose_answer_is_lost,
         lost_answers::a_settle_whose_answer_is_lost,

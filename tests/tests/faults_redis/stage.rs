@@ -147,6 +147,20 @@ impl Runs {
         self.lock().begun.get(&id).and_then(|times| times.first()).copied()
     }
 
+    /// When each job first began, the first one first.
+    pub(crate) fn firsts(&self) -> Vec<Instant> {
+        let mut firsts: Vec<Instant> = self.lock().begun.values().filter_map(|times| times.first()).copied().collect();
+        firsts.sort();
+        firsts
+    }
+
+    /// How long it was between the first two runs of a job.
+    pub(crate) fn between(&self, id: JobId) -> Option<Duration> {
+        let log = self.lock();
+        let times = log.begun.get(&id)?;
+        Some(*times.get(1)? - *times.first()?)
+    }
+
     pub(crate) fn missing(&self, ids: &[JobId]) -> usize {
         let log = self.lock();
         ids.iter().filter(|id| !log.begun.contains_key(id)).count()
