@@ -17,6 +17,7 @@ mod remote;
 mod resp;
 mod sentinel;
 mod server;
+mod shifted_clock;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub use proxy::{Mode, Proxy};
 pub use remote::Remote;
 pub use sentinel::Watched;
 pub use server::{Server, free_port};
+pub use shifted_clock::ShiftedClock;
 
 /// Waits for a condition; panics with `what` after ten seconds.
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {

@@ -44,7 +44,7 @@ impl Server {
 
     /// A server with further settings and environment variables.
     #[must_use]
-    pub fn with_environment(args: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub fn with_environment(args: &[&str], environment: &[(&str, String)]) -> Self {
         // Somebody else may take the port before the server does.
         for _ in 0..20 {
             if let Some(server) = Self::try_start(free_port(), args, environment) {
@@ -54,11 +54,11 @@ impl Server {
         panic!("no server could be started with `{}`; install redis or set GOOSE_REDIS_SERVER", command());
     }
 
-    fn try_start(port: u16, args: &[&str], environment: &[(&str, &str)]) -> Option<Self> {
+    fn try_start(port: u16, args: &[&str], environment: &[(&str, String)]) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         leash::remove_at_the_end(folder.path());
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let owned = |(name, value): &(&str, String)| ((*name).to_owned(), value.clone());
         let environment: Vec<(String, String)> = environment.iter().map(owned).collect();
         let process = spawn(port, folder.path(), &args, &environment);
         let mut server = Self { port, args, environment, process, is_held: true, folder, user: None };
@@ -104,6 +104,14 @@ impl Server {
             connection.ask(&["AUTH", user, password])?;
         }
         connection.ask(words)
+    }
+
+    /// Sends one command to one of the databases; panics when the server is not there.
+    #[must_use]
+    pub fn ask_in<W: AsRef<[u8]>>(&self, database: &str, words: &[W]) -> String {
+        let mut connection = Connection::open(self.port).expect("the server answers");
+        connection.ask(&["SELECT", database]).expect("the server answers");
+        connection.ask(words).expect("the server answers")
     }
 
     /// The lines of `CLIENT LIST` without the one that asked.

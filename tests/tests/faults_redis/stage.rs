@@ -95,7 +95,7 @@ impl Chore {
 
 pub(crate) async fn work(chore: Chore, cx: Context) -> Result<()> {
     let runs = cx.state::<Runs>()?;
-    runs.lock().begun.entry(cx.job_id()).or_default().push(Instant::now());
+    runs.note(cx.job_id());
     if cx.recoveries() > 0 {
         runs.lock().recovered.insert(cx.job_id());
     }
@@ -122,6 +122,11 @@ impl Runs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A run begins.
+    pub(crate) fn note(&self, id: JobId) {
+        self.lock().begun.entry(id).or_default().push(Instant::now());
+    }
+
     /// How many different jobs have begun.
     pub(crate) fn count(&self) -> usize {
         self.lock().begun.len()
@@ -140,6 +145,20 @@ impl Runs {
     /// When a job first began.
     pub(crate) fn first(&self, id: JobId) -> Option<Instant> {
         self.lock().begun.get(&id).and_then(|times| times.first()).copied()
+    }
+
+    /// When each job first began, the first one first.
+    pub(crate) fn firsts(&self) -> Vec<Instant> {
+        let mut firsts: Vec<Instant> = self.lock().begun.values().filter_map(|times| times.first()).copied().collect();
+        firsts.sort();
+        firsts
+    }
+
+    /// How long it was between the first two runs of a job.
+    pub(crate) fn between(&self, id: JobId) -> Option<Duration> {
+        let log = self.lock();
+        let times = log.begun.get(&id)?;
+        Some(*times.get(1)? - *times.first()?)
     }
 
     pub(crate) fn missing(&self, ids: &[JobId]) -> usize {
