@@ -1,6 +1,6 @@
 //! Opening a broker by its address, so that programs and tests take any.
 //!
-//! A new broker needs one variant of [`Address`], and one arm in each `match` here.
+//! A new broker needs a variant of [`Kind`] and of [`Address`], and one arm in each `match` here.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,25 +10,35 @@ use std::time::Duration;
 
 use goose_core::BoxError;
 use goose_core::broker::Broker;
+use goose_redis::{RedisBroker, RedisOptions};
 use goose_sqlite::SqliteOptions;
 
 use crate::Result;
+use crate::servers::Topology;
 
 /// The kinds of broker the lab can run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The embedded broker.
     Sqlite,
+    /// Redis servers, started for the lab alone.
+    Redis(Topology),
 }
+
+const KINDS: [(&str, Kind); 4] = [
+    ("sqlite", Kind::Sqlite),
+    ("redis", Kind::Redis(Topology::Standalone)),
+    ("redis-cluster", Kind::Redis(Topology::Cluster)),
+    ("redis-sentinel", Kind::Redis(Topology::Sentinel)),
+];
 
 impl FromStr for Kind {
     type Err = BoxError;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "sqlite" => Ok(Self::Sqlite),
-            other => Err(format!("no broker {other:?} in the lab, there is: sqlite").into()),
-        }
+        let known = KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+        let names = KINDS.map(|(name, _)| name).join(", ");
+        Ok(known.ok_or_else(|| format!("no broker {name:?} in the lab, there is: {names}"))?)
     }
 }
 
@@ -37,12 +47,20 @@ impl FromStr for Kind {
 pub enum Address {
     /// `sqlite:` and the path of the file.
     Sqlite(PathBuf),
+    /// `redis:`, what keys start with, `@` and the URL.
+    Redis {
+        /// What keys start with.
+        prefix: String,
+        /// Which server.
+        url: String,
+    },
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Redis { prefix, url } => write!(f, "redis:{prefix}@{url}"),
         }
     }
 }
@@ -52,8 +70,13 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self> {
         let (kind, rest) = text.split_once(':').ok_or_else(|| format!("{text:?} is not of the form kind:place"))?;
-        match kind.parse()? {
-            Kind::Sqlite => Ok(Self::Sqlite(rest.into())),
+        match kind {
+            "sqlite" => Ok(Self::Sqlite(rest.into())),
+            "redis" => {
+                let (prefix, url) = rest.split_once('@').ok_or("an address of Redis is redis:PREFIX@URL")?;
+                Ok(Self::Redis { prefix: prefix.to_owned(), url: url.to_owned() })
+            }
+            other => Err(format!("{other:?} is no kind of address, use sqlite or redis").into()),
         }
     }
 }
@@ -78,6 +101,35 @@ pub async fn open(address: &Address, settings: Settings) -> goose_core::Result<A
             }
             Ok(Arc::new(options.open().await?))
         }
+        Address::Redis { prefix, url } => Ok(Arc::new(open_redis(prefix, url, settings).await?)),
+    }
+}
+
+async fn open_redis(prefix: &str, url: &str, settings: Settings) -> goose_core::Result<RedisBroker> {
+    let mut options = RedisOptions::new(url).prefix(prefix);
+    if let Some(lease) = settings.lease {
+        options = options.lease(lease);
+    }
+    options.open().await
+}
+
+/// What a broker finds wrong with its own data; nothing is good news.
+///
+/// # Errors
+/// It cannot be asked.
+pub async fn complaints(address: &Address) -> Result<Vec<String>> {
+    match address {
+        Address::Sqlite(path) => {
+            let connection = rusqlite::Connection::open(path)?;
+            let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+            Ok(if check == "ok" { Vec::new() } else { vec![check] })
+        }
+        Address::Redis { prefix, url } => {
+            let broker = open_redis(prefix, url, Settings::default()).await?;
+            let complaints = broker.check_consistency().await?;
+            broker.close().await?;
+            Ok(complaints)
+        }
     }
 }
 
@@ -90,7 +142,22 @@ mod tests {
         let address: Address = "sqlite:/tmp/a:b.db".parse().unwrap();
         assert_eq!(address, Address::Sqlite("/tmp/a:b.db".into()));
         assert_eq!(address.to_string(), "sqlite:/tmp/a:b.db");
+        let text = "redis:lab@redis://:secret@127.0.0.1:7000/1?x=y";
+        let address: Address = text.parse().unwrap();
+        let (prefix, url) = ("lab".to_owned(), "redis://:secret@127.0.0.1:7000/1?x=y".to_owned());
+        assert_eq!(address, Address::Redis { prefix, url });
+        assert_eq!(address.to_string(), text);
         let unknown = "postgres:x".parse::<Address>().unwrap_err();
-        assert_eq!(unknown.to_string(), "no broker \"postgres\" in the lab, there is: sqlite");
+        assert_eq!(unknown.to_string(), "\"postgres\" is no kind of address, use sqlite or redis");
+    }
+
+    #[test]
+    fn kinds_have_names() {
+        assert_eq!("redis-cluster".parse::<Kind>().unwrap(), Kind::Redis(Topology::Cluster));
+        let unknown = "postgres".parse::<Kind>().unwrap_err().to_string();
+        assert_eq!(
+            unknown,
+            "no broker \"postgres\" in the lab, there is: sqlite, redis, redis-cluster, redis-sentinel"
+        );
     }
 }

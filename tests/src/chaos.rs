@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use goose_core::QueueName;
+
 use crate::Result;
 use crate::brokers::Kind;
 use crate::child::Process;
-use crate::fault::{Fault, Step, plan};
-use crate::lab::{Lab, PATIENCE};
-use crate::ledger::Entry;
+use crate::fault::{Fault, Step, Targets, plan};
+use crate::lab::{Lab, PATIENCE, PREFIX};
+use crate::ledger::{Entry, now};
 use crate::oracle::Findings;
+use crate::servers::Servers;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -53,9 +56,13 @@ impl Default for Run {
 /// The lab itself fails, or the run does not end in time.
 pub async fn play(run: &Run, mut tell: impl FnMut(&str)) -> Result<Findings> {
     let mut scene = Scene::set(run).await?;
-    for step in plan(run.seed, run.faults, run.jobs, run.workers, run.lease) {
+    let targets = match run.broker {
+        Kind::Sqlite => Targets::Processes,
+        Kind::Redis(_) => Targets::ProcessesAndServers,
+    };
+    for step in plan(run.seed, run.faults, run.jobs, run.workers, run.lease, targets) {
         scene.until_finished(step.after).await?;
-        tell(&format!("after {} jobs: {:?} of worker {}", step.after, step.fault, step.victim));
+        tell(&format!("after {} jobs: {:?}, victim {}", step.after, step.fault, step.victim));
         scene.hurt(step).await?;
     }
     scene.until_all_accounted_for().await?;
@@ -126,8 +133,37 @@ impl<'a> Scene<'a> {
                 let rest = self.run.jobs.saturating_sub(in_ledger);
                 self.producer = self.lab.producer(&[("jobs", rest), ("seed", self.run.seed + 1)])?;
             }
+            Fault::KillServer => {
+                let from = now();
+                let victim = self.server(step.victim)?;
+                self.lab.servers()?.node(victim)?.restart();
+                self.lab.note_outage("killed", from)?;
+            }
+            Fault::PauseServer(time) => {
+                let from = now();
+                let victim = self.server(step.victim)?;
+                self.lab.servers()?.node(victim)?.pause();
+                tokio::time::sleep(time).await;
+                self.lab.servers()?.node(victim)?.resume();
+                self.lab.note_outage("paused", from)?;
+            }
+            Fault::ForgetScripts => ask_all(self.lab.servers()?, &["SCRIPT", "FLUSH"]),
+            Fault::CutClients => {
+                let from = now();
+                ask_all(self.lab.servers()?, &["CLIENT", "KILL", "TYPE", "normal"]);
+                self.lab.note_outage("cut", from)?;
+            }
         }
         Ok(())
+    }
+
+    /// Which server is meant by the number of a victim: one of the primaries, and mostly the one with the jobs.
+    fn server(&mut self, victim: usize) -> Result<usize> {
+        let servers = self.lab.servers()?;
+        let primaries = servers.primaries();
+        let with_jobs = servers.primary_of(PREFIX, QueueName::default().as_str());
+        let victim = if victim == 0 { with_jobs } else { primaries.get(victim % primaries.len().max(1)).copied() };
+        Ok(victim.or(with_jobs).ok_or("there is no primary")?)
     }
 
     /// Waits for the producer's end, then until each acknowledged job has finished its last attempt.
@@ -139,7 +175,7 @@ impl<'a> Scene<'a> {
         let all_finished = |entries: &[Entry]| {
             let mut missing: HashSet<_> = HashSet::new();
             missing.extend(
-                entries.iter().filter_map(|e| if let Entry::Acknowledged { id } = e { Some(*id) } else { None }),
+                entries.iter().filter_map(|e| if let Entry::Acknowledged { id, .. } = e { Some(*id) } else { None }),
             );
             for entry in entries {
                 if let Entry::Finished { id, .. } = entry {
@@ -170,6 +206,13 @@ impl<'a> Scene<'a> {
         let outcome: Result<()> = tokio::time::timeout(self.time_left(), idle).await?;
         outcome?;
         Ok(broker.close().await?)
+    }
+}
+
+/// Asks every server that holds data; the answers do not matter.
+fn ask_all(servers: &Servers, words: &[&str]) {
+    for node in servers.nodes() {
+        let _ = node.try_ask(words);
     }
 }
 

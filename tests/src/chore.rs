@@ -80,5 +80,6 @@ async fn do_task(task: Task, cx: &Context) -> Outcome {
 /// Acknowledged ids as lines of a ledger.
 #[must_use]
 pub fn acknowledged(ids: impl IntoIterator<Item = JobId>) -> Vec<Entry> {
-    ids.into_iter().map(|id| Entry::Acknowledged { id }).collect()
+    let at = now();
+    ids.into_iter().map(|id| Entry::Acknowledged { id, at }).collect()
 }

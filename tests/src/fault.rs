@@ -11,6 +11,23 @@ pub enum Fault {
     PauseWorker(Duration),
     /// SIGKILL of the producer; another one enqueues the rest.
     KillProducer,
+    /// SIGKILL of a server, which is started again at once and finds every write it has answered.
+    KillServer,
+    /// SIGSTOP of a server for this long, then SIGCONT.
+    PauseServer(Duration),
+    /// Every server forgets its scripts.
+    ForgetScripts,
+    /// Every server closes every connection.
+    CutClients,
+}
+
+/// What there is to break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Targets {
+    /// The processes of the lab.
+    Processes,
+    /// They, and the servers of the broker.
+    ProcessesAndServers,
 }
 
 /// One step of a plan.
@@ -18,7 +35,7 @@ pub enum Fault {
 pub struct Step {
     /// After how many finished jobs.
     pub after: u64,
-    /// Which worker, counted from 0.
+    /// Which worker, or which server where a server is hurt, counted from 0.
     pub victim: usize,
     /// What is done.
     pub fault: Fault,
@@ -26,16 +43,25 @@ pub struct Step {
 
 /// A plan of `faults` steps spread over a run of `jobs` jobs on `workers` workers. The same input gives the same plan.
 ///
-/// Pauses are up to twice the lease, so that some are survived and some are not.
+/// Pauses of workers are up to twice the lease, so that some are survived and some are not. Those of servers are up to
+/// 1.5 s, which is shorter than it takes a replica to step in.
 #[must_use]
-pub fn plan(seed: u64, faults: usize, jobs: u64, workers: usize, lease: Duration) -> Vec<Step> {
+pub fn plan(seed: u64, faults: usize, jobs: u64, workers: usize, lease: Duration, targets: Targets) -> Vec<Step> {
     let mut random = SplitMix64(seed);
+    let kinds = match targets {
+        Targets::Processes => 10,
+        Targets::ProcessesAndServers => 20,
+    };
     let mut steps: Vec<Step> = (0..faults)
         .map(|_| {
-            let fault = match random.below(10) {
+            let fault = match random.below(kinds) {
                 0..=5 => Fault::KillWorker,
                 6 | 7 => Fault::PauseWorker(lease.mul_f64(0.2) + lease.mul_f64(random.below(180) as f64 / 100.0)),
-                _ => Fault::KillProducer,
+                8 | 9 => Fault::KillProducer,
+                10..=13 => Fault::KillServer,
+                14..=16 => Fault::PauseServer(Duration::from_millis(100 + random.below(1_400))),
+                17 => Fault::ForgetScripts,
+                _ => Fault::CutClients,
             };
             // The last tenth is left alone, so that there is something to recover for.
             let after = random.below((jobs * 9 / 10).max(1));
@@ -81,11 +107,21 @@ mod tests {
     #[test]
     fn a_seed_is_a_plan() {
         let lease = Duration::from_secs(6);
-        let one = plan(1, 20, 20_000, 2, lease);
-        assert_eq!(one, plan(1, 20, 20_000, 2, lease));
-        assert_ne!(one, plan(2, 20, 20_000, 2, lease));
+        let of_seed = |seed| plan(seed, 20, 20_000, 2, lease, Targets::Processes);
+        let one = of_seed(1);
+        assert_eq!(one, of_seed(1));
+        assert_ne!(one, of_seed(2));
         assert!(one.iter().all(|step| step.victim < 2 && step.after < 18_000));
         assert!(one.is_sorted_by_key(|step| step.after));
         assert!(one.iter().any(|step| step.fault == Fault::KillWorker));
+    }
+    #[test]
+    fn servers_are_hurt_only_where_there_are_some() {
+        let hurts_servers = |targets| {
+            let steps = plan(1, 40, 20_000, 2, Duration::from_secs(6), targets);
+            steps.iter().any(|step| matches!(step.fault, Fault::KillServer | Fault::PauseServer(_)))
+        };
+        assert!(hurts_servers(Targets::ProcessesAndServers));
+        assert!(!hurts_servers(Targets::Processes));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goose_client::Client;
+use goose_core::Timestamp;
 use goose_core::broker::Broker;
 use tempfile::TempDir;
 
@@ -13,9 +14,13 @@ use crate::brokers::{self, Address, Kind, Settings};
 use crate::child::Process;
 use crate::ledger::{Entry, Ledger, Tail, now};
 use crate::oracle::{Findings, Leftovers, judge};
+use crate::servers::{Servers, Setup};
 
 /// How long a process may take to start or to stop, and jobs that nothing hinders may take: a limit for what hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the keys of the lab start with, where a broker has keys.
+pub const PREFIX: &str = "lab";
 
 /// How often the ledger is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -25,6 +30,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 pub struct Lab {
     folder: TempDir,
     address: Address,
+    /// Of a broker that has some.
+    servers: Option<Servers>,
     /// Everything read from the ledger so far.
     entries: Vec<Entry>,
     tail: Tail,
@@ -37,11 +44,37 @@ impl Lab {
     /// The folder cannot be created.
     pub fn new(kind: Kind) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let address = match kind {
-            Kind::Sqlite => Address::Sqlite(folder.path().join("jobs.db")),
-        };
+        match kind {
+            Kind::Sqlite => {
+                let address = Address::Sqlite(folder.path().join("jobs.db"));
+                Ok(Self::at(folder, address, None))
+            }
+            Kind::Redis(topology) => Self::on(Setup::patient(topology)),
+        }
+    }
+
+    /// A place with Redis servers of its own.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn on(setup: Setup) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let servers = Servers::start(setup);
+        let address = Address::Redis { prefix: PREFIX.to_owned(), url: servers.url() };
+        Ok(Self::at(folder, address, Some(servers)))
+    }
+
+    fn at(folder: TempDir, address: Address, servers: Option<Servers>) -> Self {
         let tail = Tail::of(folder.path().join("ledger"));
-        Ok(Self { folder, address, entries: Vec::new(), tail })
+        Self { folder, address, servers, entries: Vec::new(), tail }
+    }
+
+    /// The servers of the broker.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn servers(&mut self) -> Result<&mut Servers> {
+        Ok(self.servers.as_mut().ok_or("this broker has no server")?)
     }
 
     /// Where the broker is.
@@ -126,6 +159,14 @@ impl Lab {
         self.ledger()?.record(&Entry::Fault { pid, what: what.to_owned(), at: now() })
     }
 
+    /// Writes down that the broker was hurt, and is well again now.
+    ///
+    /// # Errors
+    /// The ledger cannot be written.
+    pub fn note_outage(&self, what: &str, from: Timestamp) -> Result<()> {
+        self.ledger()?.record(&Entry::Outage { what: what.to_owned(), from, to: now() })
+    }
+
     /// Everything in the ledger.
     ///
     /// # Errors
@@ -161,8 +202,9 @@ impl Lab {
     /// The ledger cannot be read, or what the broker answers.
     pub async fn judge(&mut self) -> Result<Findings> {
         let broker = self.broker().await?;
-        let left = Leftovers::of(&*broker).await?;
+        let mut left = Leftovers::of(&*broker).await?;
         broker.close().await?;
+        left.complaints = brokers::complaints(&self.address).await?;
         Ok(judge(self.entries()?, &left))
     }
 }

@@ -12,7 +12,9 @@
 //! - [`child`]: starting, killing and pausing processes. None outlives its test.
 //! - [`fault`]: what to break when, from a seed.
 //! - [`lab`]: a place with a broker and a ledger, and the processes on it.
+//! - [`servers`]: the Redis servers of a lab.
 //! - [`chaos`]: a whole run.
+//! - [`scenario`]: single scenarios that every broker must survive.
 //! - [`flags`]: `--name value`.
 
 pub mod brokers;
@@ -24,6 +26,8 @@ pub mod flags;
 pub mod lab;
 pub mod ledger;
 pub mod oracle;
+pub mod scenario;
+pub mod servers;
 
 /// What the lab's own steps return: any error ends the run.
 pub type Result<T> = std::result::Result<T, goose_core::BoxError>;

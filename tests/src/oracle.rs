@@ -30,17 +30,28 @@ pub struct Findings {
     pub doubled_without_fault: Vec<JobId>,
     /// How many attempts were started again after their worker was hurt.
     pub doubled_by_fault: usize,
+    /// How many attempts of workers that were not hurt were started again around an outage of the broker.
+    pub doubled_by_outage: usize,
     /// Ids that ran without having been acknowledged. Right only where a producer was killed.
     pub unacknowledged: usize,
     /// Jobs that are still claimed although every worker has ended.
     pub still_claimed: u64,
+    /// What the broker finds wrong with its own data.
+    pub complaints: Vec<String>,
 }
 
 impl Findings {
     /// Whether every invariant held.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.lost.is_empty() && self.doubled_without_fault.is_empty() && self.still_claimed == 0
+        self.lost.is_empty() && self.doubled_without_fault.is_empty() && self.is_in_order()
+    }
+
+    /// Whether the broker is in order, whatever it may have lost: nothing is claimed any more, and its data do not
+    /// contradict themselves.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.still_claimed == 0 && self.complaints.is_empty()
     }
 }
 
@@ -49,12 +60,16 @@ impl fmt::Display for Findings {
         let (lost, doubled) = (self.lost.len(), self.doubled_without_fault.len());
         write!(f, "chaos: acknowledged={} ran={} lost={lost}", self.acknowledged, self.ran)?;
         write!(f, " doubled_without_fault={doubled} doubled_by_fault={}", self.doubled_by_fault)?;
+        write!(f, " doubled_by_outage={}", self.doubled_by_outage)?;
         write!(f, " present={} unacknowledged={}", self.present, self.unacknowledged)?;
-        write!(f, " still_claimed={}", self.still_claimed)?;
+        write!(f, " still_claimed={} complaints={}", self.still_claimed, self.complaints.len())?;
         for (what, ids) in [("lost", &self.lost), ("doubled", &self.doubled_without_fault)] {
             for id in ids.iter().take(20) {
                 write!(f, "\n{what}: {id}")?;
             }
+        }
+        for complaint in &self.complaints {
+            write!(f, "\ncomplaint: {complaint}")?;
         }
         Ok(())
     }
@@ -67,6 +82,8 @@ pub struct Leftovers {
     pub present: HashSet<JobId>,
     /// How many jobs are claimed.
     pub claimed: u64,
+    /// What the broker finds wrong with its own data.
+    pub complaints: Vec<String>,
 }
 
 impl Leftovers {
@@ -102,22 +119,29 @@ impl Leftovers {
         }
         let statistics = require(broker, "statistics", broker.statistics())?;
         let claimed = statistics.queues().await?.iter().map(|counts| counts.running).sum();
-        Ok(Self { present, claimed })
+        Ok(Self { present, claimed, complaints: Vec::new() })
     }
 }
 
 /// Judges a run by its ledger and by what is left.
 #[must_use]
 pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
-    let mut findings = Findings { still_claimed: left.claimed, ..Findings::default() };
+    let mut findings =
+        Findings { still_claimed: left.claimed, complaints: left.complaints.clone(), ..Findings::default() };
     let mut acknowledged = HashSet::new();
     let mut finished = HashSet::new();
     let mut faults: HashMap<u32, Timestamp> = HashMap::new();
+    let mut outages: Vec<(Timestamp, Timestamp)> = Vec::new();
     let mut starts: HashMap<(JobId, u32), Vec<(u32, Timestamp)>> = HashMap::new();
+    let mut ends: HashMap<(JobId, u32, u32), Timestamp> = HashMap::new();
     for entry in entries {
         match entry {
-            Entry::Acknowledged { id } => drop(acknowledged.insert(*id)),
-            Entry::Finished { id, .. } => drop(finished.insert(*id)),
+            Entry::Acknowledged { id, .. } => drop(acknowledged.insert(*id)),
+            Entry::Finished { id, pid, attempt, at } => {
+                finished.insert(*id);
+                ends.entry((*id, *attempt, *pid)).or_insert(*at);
+            }
+            Entry::Outage { from, to, .. } => outages.push((*from, *to)),
             Entry::Started { id, pid, attempt, at } => starts.entry((*id, *attempt)).or_default().push((*pid, *at)),
             Entry::Fault { pid, at, .. } => {
                 let last = faults.entry(*pid).or_insert(*at);
@@ -127,14 +151,26 @@ pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
     }
     let hurt_since =
         |pid: &u32, at: &Timestamp| faults.get(pid).is_some_and(|fault| fault.saturating_add(GRACE) >= *at);
-    for ((id, _), mut starts) in starts {
+    // An outage explains what had begun when it was over, and may not have been settled when it began: the answer to
+    // its settlement was lost, or the enqueue was repeated because its own answer was.
+    let ran_into_outage = |id: JobId, attempt: u32, pid: u32, start: Timestamp| {
+        let end = ends.get(&(id, attempt, pid));
+        outages.iter().any(|(from, to)| {
+            start <= to.saturating_add(GRACE) && end.is_none_or(|end| end.saturating_add(GRACE) >= *from)
+        })
+    };
+    for ((id, attempt), mut starts) in starts {
         starts.sort_by_key(|(_, at)| *at);
         // Each start but the last must have been cut short by a fault.
         let again = starts.len() - 1;
-        let cut = starts.iter().take(again).filter(|(pid, at)| hurt_since(pid, at)).count();
-        findings.doubled_by_fault += cut;
-        if cut < again {
-            findings.doubled_without_fault.push(id);
+        for (pid, at) in &starts[..again] {
+            if hurt_since(pid, at) {
+                findings.doubled_by_fault += 1;
+            } else if ran_into_outage(id, attempt, *pid, *at) {
+                findings.doubled_by_outage += 1;
+            } else {
+                findings.doubled_without_fault.push(id);
+            }
         }
     }
     findings.acknowledged = acknowledged.len();
@@ -150,6 +186,7 @@ pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
     }
     findings.lost.sort_unstable();
     findings.doubled_without_fault.sort_unstable();
+    findings.doubled_without_fault.dedup();
     findings
 }
 
@@ -172,10 +209,10 @@ mod tests {
     #[test]
     fn a_job_that_neither_ran_nor_is_there_is_lost() {
         let [ran, waits, lost] = [(); 3].map(|()| JobId::new());
-        let mut entries = [ran, waits, lost].map(|id| Entry::Acknowledged { id }).to_vec();
+        let mut entries = [ran, waits, lost].map(|id| Entry::Acknowledged { id, at: Timestamp::EPOCH }).to_vec();
         // Started is not enough.
         entries.extend([started(ran, 1, 1, 1), finished(ran, 1, 1), started(lost, 1, 1, 1)]);
-        let left = Leftovers { present: [waits].into(), claimed: 0 };
+        let left = Leftovers { present: [waits].into(), ..Leftovers::default() };
         let findings = judge(&entries, &left);
         assert_eq!((findings.acknowledged, findings.ran, findings.present), (3, 1, 1));
         assert_eq!(findings.lost, [lost]);
@@ -188,7 +225,11 @@ mod tests {
     fn a_second_start_needs_a_fault_of_the_first_worker_after_its_start() {
         let doubled = |faults: &[Entry]| {
             let id = JobId::new();
-            let mut entries = vec![Entry::Acknowledged { id }, started(id, 1, 1, 1_000), started(id, 2, 1, 9_000)];
+            let mut entries = vec![
+                Entry::Acknowledged { id, at: Timestamp::EPOCH },
+                started(id, 1, 1, 1_000),
+                started(id, 2, 1, 9_000),
+            ];
             entries.push(finished(id, 2, 1));
             entries.extend_from_slice(faults);
             let findings = judge(&entries, &Leftovers::default());
@@ -202,6 +243,24 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_explains_what_was_not_settled_before_it_and_had_begun_before_its_end() {
+        let doubled = |start: i64, end: Option<i64>| {
+            let id = JobId::new();
+            let mut entries = vec![started(id, 1, 1, start), started(id, 2, 1, 90_000)];
+            entries.extend(end.map(|end| Entry::Finished { id, pid: 1, attempt: 1, at: Timestamp::from_millis(end) }));
+            let (from, to) = (Timestamp::from_millis(10_000), Timestamp::from_millis(12_000));
+            entries.push(Entry::Outage { what: "killed".to_owned(), from, to });
+            let findings = judge(&entries, &Leftovers::default());
+            (findings.doubled_by_outage, findings.doubled_without_fault.len())
+        };
+        assert_eq!(doubled(9_000, None), (1, 0));
+        assert_eq!(doubled(9_000, Some(9_900)), (1, 0));
+        assert_eq!(doubled(12_100, Some(12_200)), (1, 0));
+        assert_eq!(doubled(9_000, Some(9_100)), (0, 1));
+        assert_eq!(doubled(13_000, Some(13_100)), (0, 1));
+    }
+
+    #[test]
     fn another_attempt_is_no_double_run() {
         let id = JobId::new();
         let entries = [started(id, 1, 1, 1), finished(id, 1, 1), started(id, 1, 2, 2), finished(id, 1, 2)];
@@ -211,8 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_nobody_holds_is_not_clean() {
+    fn a_claim_that_nobody_holds_and_data_that_contradict_themselves_are_not_clean() {
         let left = Leftovers { claimed: 1, ..Leftovers::default() };
         assert!(!judge(&[], &left).is_clean());
+        let left = Leftovers { complaints: vec!["2 are 3".to_owned()], ..Leftovers::default() };
+        assert!(!judge(&[], &left).is_clean());
+        assert!(judge(&[], &left).to_string().ends_with("complaints=1\ncomplaint: 2 are 3"));
     }
 }

@@ -18,9 +18,17 @@ impl Cluster {
     /// So many primaries, each with a replica or without.
     #[must_use]
     pub fn start(primaries: usize, with_replicas: bool) -> Self {
+        Self::with(primaries, with_replicas, &[])
+    }
+
+    /// The same with further settings for every node, as `--name value`. A node counts as gone after 1,000 ms,
+    /// unless they say otherwise.
+    #[must_use]
+    pub fn with(primaries: usize, with_replicas: bool, further: &[&str]) -> Self {
         let count = if with_replicas { primaries * 2 } else { primaries };
-        let settings =
-            ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-ping-replica-period", "1"];
+        let mut settings =
+            vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-ping-replica-period", "1"];
+        settings.extend(further);
         let nodes: Vec<Server> = (0..count).map(|_| Server::with(&settings)).collect();
         let cluster = Self { nodes, primaries };
         for (n, node) in cluster.nodes.iter().enumerate() {
@@ -65,6 +73,47 @@ impl Cluster {
     #[must_use]
     pub fn id(&self, node: usize) -> String {
         self.nodes[node].ask(&["CLUSTER", "MYID"])
+    }
+
+    /// The node that a slot belongs to by its own account, if there is one. Nodes that do not answer are left out.
+    #[must_use]
+    pub fn owner(&self, slot: usize) -> Option<usize> {
+        let has = |range: &str| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let bounds = first.parse::<usize>().ok().zip(last.parse::<usize>().ok());
+            bounds.is_some_and(|(first, last)| (first..=last).contains(&slot))
+        };
+        self.nodes.iter().position(|node| {
+            let nodes = node.try_ask(&["CLUSTER", "NODES"]).unwrap_or_default();
+            let own = nodes.lines().find(|line| line.contains("myself,master")).unwrap_or_default();
+            own.split(' ').skip(8).any(has)
+        })
+    }
+
+    /// The slot of a key.
+    #[must_use]
+    pub fn slot_of(&self, key: &str) -> usize {
+        self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).parse().expect("a number")
+    }
+
+    /// Moves a slot with all its keys, one key at a time, as `redis-cli --cluster reshard` does.
+    pub fn move_slot(&self, slot: usize, from: usize, to: usize) {
+        let (slot, port) = (slot.to_string(), self.nodes[to].port().to_string());
+        let (from_id, to_id) = (self.id(from), self.id(to));
+        assert_eq!(self.nodes[to].ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]), "OK");
+        assert_eq!(self.nodes[from].ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]), "OK");
+        loop {
+            let key = self.nodes[from].ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
+            if key.is_empty() {
+                break;
+            }
+            let moved = self.nodes[from].ask(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
+            assert!(moved == "OK" || moved == "NOKEY", "{moved}");
+        }
+        // The new owner first: otherwise the slot would belong to nobody for a moment.
+        for node in [to, from] {
+            assert_eq!(self.nodes[node].ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]), "OK");
+        }
     }
 
     /// A URL with every node.

@@ -11,6 +11,7 @@
 mod cluster;
 mod fake;
 mod proxy;
+mod remote;
 mod resp;
 mod sentinel;
 mod server;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 pub use cluster::Cluster;
 pub use fake::{Fake, stranger};
 pub use proxy::{Mode, Proxy};
+pub use remote::Remote;
 pub use sentinel::Watched;
 pub use server::{Server, free_port};
 

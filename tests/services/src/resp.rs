@@ -1,7 +1,7 @@
 //! As much of the protocol as a test needs to talk to a server behind the back of the code under test.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// A connection that sends one command at a time.
@@ -9,8 +9,19 @@ pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
     pub(crate) fn open(port: u16) -> io::Result<Self> {
-        let address = ([127, 0, 0, 1], port).into();
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        Self::open_to("127.0.0.1", port)
+    }
+
+    pub(crate) fn open_to(host: &str, port: u16) -> io::Result<Self> {
+        // A name may stand for several addresses, of which not all are listened on.
+        let mut stream = Err(io::ErrorKind::NotFound.into());
+        for address in (host, port).to_socket_addrs()? {
+            stream = TcpStream::connect_timeout(&address, Duration::from_secs(2));
+            if stream.is_ok() {
+                break;
+            }
+        }
+        let stream = stream?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.set_nodelay(true)?;
         Ok(Self(BufReader::new(stream)))

@@ -21,14 +21,24 @@ impl Watched {
     /// Starts all and waits until they know each other.
     #[must_use]
     pub fn start() -> Self {
-        let primary = Server::start();
+        Self::with(1000, &[])
+    }
+
+    /// The same with a time in ms after which a silent primary counts as down, and further settings for the two
+    /// servers, as `--name value`.
+    #[must_use]
+    pub fn with(down_after: u32, further: &[&str]) -> Self {
+        let mut settings = vec!["--repl-diskless-sync-delay", "0"];
+        settings.extend(further);
+        let primary = Server::with(&settings);
         let port = primary.port().to_string();
-        let replica = Server::with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+        settings.extend(["--replicaof", "127.0.0.1", &port]);
+        let replica = Server::with(&settings);
         crate::eventually("the replica is in sync", || {
             replica.ask(&["INFO", "replication"]).contains("master_link_status:up")
         });
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let sentinels = (0..3).map(|n| sentinel(&folder.path().join(format!("{n}.conf")), &port)).collect();
+        let sentinels = (0..3).map(|n| sentinel(&folder.path().join(format!("{n}.conf")), &port, down_after)).collect();
         let watched = Self { primary, replica, sentinels, _folder: folder };
         crate::eventually("all sentinels know each other and the replica", || {
             watched.sentinels.iter().all(|sentinel| {
@@ -41,6 +51,13 @@ impl Watched {
         watched
     }
 
+    /// The port of the primary, as the first Sentinel knows it.
+    #[must_use]
+    pub fn primary_port(&self) -> Option<u16> {
+        let answer = self.sentinels[0].try_ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "jobs"]).ok()?;
+        answer.lines().nth(1)?.parse().ok()
+    }
+
     /// A URL with every Sentinel; they know the primary as `jobs`.
     #[must_use]
     pub fn url(&self) -> String {
@@ -49,10 +66,10 @@ impl Watched {
     }
 }
 
-fn sentinel(file: &Path, primary_port: &str) -> Server {
+fn sentinel(file: &Path, primary_port: &str, down_after: u32) -> Server {
     let settings = format!(
         "sentinel monitor jobs 127.0.0.1 {primary_port} 2\n\
-         sentinel down-after-milliseconds jobs 1000\n\
+         sentinel down-after-milliseconds jobs {down_after}\n\
          sentinel failover-timeout jobs 3000\n"
     );
     std::fs::write(file, settings).expect("the settings of the sentinel");

@@ -7,12 +7,17 @@ use std::fmt::Write as _;
 
 use goose_core::broker::Broker;
 use goose_core::broker::capability::{self, Capability};
+use goose_redis::RedisBroker;
+use goose_services::Fake;
 use goose_sqlite::SqliteBroker;
 use goose_testkit::conformance::{Scenario, scenarios};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> goose_core::Result<()> {
-    let brokers: Vec<Box<dyn Broker>> = vec![Box::new(SqliteBroker::in_memory().await?)];
+    // A broker says what it can do before it has done anything: a server that only lets it connect is enough.
+    let server = Fake::start(|_, _| None);
+    let redis = RedisBroker::connect(&server.url()).await?;
+    let brokers: Vec<Box<dyn Broker>> = vec![Box::new(SqliteBroker::in_memory().await?), Box::new(redis)];
     print!("{}", page(&brokers, &scenarios()));
     for broker in brokers {
         broker.close().await?;

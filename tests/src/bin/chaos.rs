@@ -1,8 +1,9 @@
-//! The chaos driver: `cargo xtask chaos --broker sqlite --jobs 20000 --seed 1`.
+//! The chaos driver: `cargo xtask chaos --broker sqlite --jobs 20000 --seed 1`,
+//! `cargo xtask chaos --broker redis --topology cluster`.
 //!
-//! Flags, with their defaults: `--broker sqlite`, `--jobs 20000`, `--seed 1`, `--workers 2`, `--concurrency 25`,
+//! Flags, with their defaults: `--broker sqlite`, `--topology standalone` (for Redis), `--jobs 20000`, `--seed 1`, `--workers 2`, `--concurrency 25`,
 //! `--faults 6`, `--lease-ms 2000`, `--deadline-s 240`. The last line of its output begins with `chaos:`; the exit code
-//! is 0 only when nothing was lost, doubled without a fault, or left claimed.
+//! is 0 only when nothing was lost, doubled without a fault, or left claimed, and the broker's data do not contradict themselves.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::process::ExitCode;
@@ -35,8 +36,13 @@ async fn drive() -> goose_tests::Result<bool> {
 fn read_flags() -> goose_tests::Result<Run> {
     let mut flags = Flags::parse(std::env::args().skip(1))?;
     let default = Run::default();
+    let name: String = flags.take("broker")?.unwrap_or_else(|| "sqlite".to_owned());
+    let broker = match flags.take::<String>("topology")?.as_deref() {
+        None | Some("standalone") => name.parse()?,
+        Some(topology) => format!("{name}-{topology}").parse()?,
+    };
     let run = Run {
-        broker: flags.take("broker")?.unwrap_or(default.broker),
+        broker,
         jobs: flags.take("jobs")?.unwrap_or(default.jobs),
         seed: flags.take("seed")?.unwrap_or(default.seed),
         workers: flags.take("workers")?.unwrap_or(default.workers).max(1),

@@ -14,6 +14,8 @@ pub enum Entry {
     Acknowledged {
         /// The job.
         id: JobId,
+        /// When it was written down, a little later.
+        at: Timestamp,
     },
     /// A handler was called.
     Started {
@@ -46,15 +48,25 @@ pub enum Entry {
         /// When it was over.
         at: Timestamp,
     },
+    /// The broker was hurt on purpose. Written when it is over.
+    Outage {
+        /// What was done, in one word.
+        what: String,
+        /// From when on acknowledged writes may be gone, or answers lost.
+        from: Timestamp,
+        /// When it was over.
+        to: Timestamp,
+    },
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Acknowledged { id } => write!(f, "acknowledged {id}"),
+            Self::Acknowledged { id, at } => write!(f, "acknowledged {id} {}", at.as_millis()),
             Self::Started { id, pid, attempt, at } => write!(f, "started {id} {pid} {attempt} {}", at.as_millis()),
             Self::Finished { id, pid, attempt, at } => write!(f, "finished {id} {pid} {attempt} {}", at.as_millis()),
             Self::Fault { pid, what, at } => write!(f, "fault {what} {pid} {}", at.as_millis()),
+            Self::Outage { what, from, to } => write!(f, "outage {what} {} {}", from.as_millis(), to.as_millis()),
         }
     }
 }
@@ -65,7 +77,7 @@ impl FromStr for Entry {
     fn from_str(line: &str) -> Result<Self> {
         let at = |millis: &str| Ok::<_, BoxError>(Timestamp::from_millis(millis.parse()?));
         match line.split(' ').collect::<Vec<_>>()[..] {
-            ["acknowledged", id] => Ok(Self::Acknowledged { id: id.parse()? }),
+            ["acknowledged", id, millis] => Ok(Self::Acknowledged { id: id.parse()?, at: at(millis)? }),
             ["started", id, pid, attempt, millis] => {
                 Ok(Self::Started { id: id.parse()?, pid: pid.parse()?, attempt: attempt.parse()?, at: at(millis)? })
             }
@@ -75,6 +87,7 @@ impl FromStr for Entry {
             ["fault", what, pid, millis] => {
                 Ok(Self::Fault { what: what.to_owned(), pid: pid.parse()?, at: at(millis)? })
             }
+            ["outage", what, from, to] => Ok(Self::Outage { what: what.to_owned(), from: at(from)?, to: at(to)? }),
             _ => Err(format!("{line:?} is not a line of a ledger").into()),
         }
     }

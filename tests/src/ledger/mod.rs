@@ -68,10 +68,11 @@ mod tests {
         let path = folder.path().join("ledger");
         let (id, pid, at) = (JobId::new(), 17, Timestamp::from_millis(99));
         let entries = [
-            Entry::Acknowledged { id },
+            Entry::Acknowledged { id, at },
             Entry::Started { id, pid, attempt: 2, at },
             Entry::Finished { id, pid, attempt: 2, at },
             Entry::Fault { pid, what: "killed".to_owned(), at },
+            Entry::Outage { what: "paused".to_owned(), from: at, to: Timestamp::from_millis(100) },
         ];
         let ledger = Ledger::open(&path).unwrap();
         ledger.record_all(&entries[..2]).unwrap();
@@ -100,7 +101,7 @@ mod tests {
                 scope.spawn(|| {
                     let ledger = Ledger::open(&path).unwrap();
                     for _ in 0..500 {
-                        ledger.record(&Entry::Acknowledged { id: JobId::new() }).unwrap();
+                        ledger.record(&Entry::Acknowledged { id: JobId::new(), at: now() }).unwrap();
                     }
                 });
             }

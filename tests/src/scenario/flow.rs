@@ -3,32 +3,45 @@
 use std::time::Duration;
 
 use goose_core::broker::capability::require;
-use goose_tests::brokers::Kind;
-use goose_tests::chaos::{Run, play};
-use goose_tests::chore::{Chore, Task, acknowledged};
-use goose_tests::lab::{Lab, PATIENCE};
-use goose_tests::ledger::Entry;
 
-use crate::{Outcome, Played, ensure};
+use crate::brokers::Kind;
+use crate::chaos::{Run, play};
+use crate::chore::{Chore, Task, acknowledged};
+use crate::ensure;
+use crate::lab::{Lab, PATIENCE};
+use crate::ledger::Entry;
+use crate::scenario::{Outcome, Played};
 
-pub(crate) async fn twenty_thousand_jobs_on_two_workers() -> Outcome {
-    let findings = play(&Run { faults: 0, ..Run::default() }, |_| {}).await?;
+/// Many jobs, and nothing goes wrong.
+///
+/// # Errors
+/// What did not hold.
+pub async fn twenty_thousand_jobs_on_two_workers(kind: Kind) -> Outcome {
+    let findings = play(&Run { broker: kind, faults: 0, ..Run::default() }, |_| {}).await?;
     ensure!(findings.is_clean() && findings.doubled_by_fault == 0, "{findings}");
     ensure!(findings.acknowledged == 20_000 && findings.ran == 20_000, "{findings}");
     ensure!(findings.unacknowledged == 0, "{findings}");
     Ok(Played::Done)
 }
 
-pub(crate) async fn five_thousand_jobs_with_faults() -> Outcome {
-    let run = Run { jobs: 5_000, seed: 7, faults: 5, lease: Duration::from_secs(1), ..Run::default() };
+/// A short chaos run.
+///
+/// # Errors
+/// What did not hold.
+pub async fn five_thousand_jobs_with_faults(kind: Kind) -> Outcome {
+    let run = Run { broker: kind, jobs: 5_000, seed: 7, faults: 5, lease: Duration::from_secs(1), ..Run::default() };
     let findings = play(&run, |_| {}).await?;
     ensure!(findings.is_clean() && findings.ran == findings.acknowledged, "{findings}");
     Ok(Played::Done)
 }
 
-pub(crate) async fn fifteen_graceful_stops() -> Outcome {
+/// A worker that is asked to stop leaves nothing behind.
+///
+/// # Errors
+/// What did not hold.
+pub async fn fifteen_graceful_stops(kind: Kind) -> Outcome {
     const JOBS: usize = 1_000;
-    let mut lab = Lab::new(Kind::Sqlite)?;
+    let mut lab = Lab::new(kind)?;
     let client = lab.client().await?;
     let chores = vec![Chore { task: Task::Nap(Duration::from_millis(5)) }; JOBS];
     let ids = client.perform_bulk(chores).await?.into_result()?;

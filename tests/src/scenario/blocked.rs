@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use goose_tests::brokers::Kind;
-use goose_tests::chore::{Chore, Task, acknowledged};
-use goose_tests::lab::{Lab, PATIENCE};
-use goose_tests::ledger::Entry;
+use crate::brokers::Kind;
+use crate::chore::{Chore, Task, acknowledged};
+use crate::ensure;
+use crate::lab::{Lab, PATIENCE};
+use crate::ledger::Entry;
+use crate::scenario::{Outcome, Played};
 
-use crate::{Outcome, Played, ensure};
-
-pub(crate) async fn handlers_that_block_every_thread_keep_their_claims() -> Outcome {
-    let mut lab = Lab::new(Kind::Sqlite)?;
+/// The jobs of blocking handlers are not taken from them.
+///
+/// # Errors
+/// What did not hold.
+pub async fn handlers_that_block_every_thread_keep_their_claims(kind: Kind) -> Outcome {
+    let mut lab = Lab::new(kind)?;
     let client = lab.client().await?;
     // As many as there are threads, for five times the default lease.
     let block = Chore { task: Task::Block(Duration::from_secs(30)) };

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use goose_core::broker::capability::require;
-use goose_tests::brokers::Kind;
-use goose_tests::chore::{Chore, Task, acknowledged};
-use goose_tests::lab::{Lab, PATIENCE};
-use goose_tests::ledger::Entry;
 
-use crate::{Outcome, Played, ensure};
+use crate::brokers::Kind;
+use crate::chore::{Chore, Task, acknowledged};
+use crate::ensure;
+use crate::lab::{Lab, PATIENCE};
+use crate::ledger::Entry;
+use crate::scenario::{Outcome, Played};
 
 const LEASE: u64 = 1_000;
 
@@ -20,8 +21,12 @@ fn finished_by(entries: &[Entry], worker: u32) -> usize {
     entries.iter().filter(|entry| matches!(entry, Entry::Finished { pid, .. } if *pid == worker)).count()
 }
 
-pub(crate) async fn a_worker_that_slept_longer_than_its_lease() -> Outcome {
-    let mut lab = Lab::new(Kind::Sqlite)?;
+/// Its late settlements change nothing, and it goes on working.
+///
+/// # Errors
+/// What did not hold.
+pub async fn a_worker_that_slept_longer_than_its_lease(kind: Kind) -> Outcome {
+    let mut lab = Lab::new(kind)?;
     let flags = [("concurrency", 5), ("lease-ms", LEASE)];
     let sleeper = lab.worker(&flags).await?;
     let client = lab.client().await?;

@@ -4,18 +4,23 @@ use std::time::Duration;
 
 use goose_core::broker::DeathCause;
 use goose_core::broker::capability::require;
-use goose_tests::brokers::Kind;
-use goose_tests::chore::{Chore, Task, acknowledged};
-use goose_tests::lab::{Lab, PATIENCE};
-use goose_tests::ledger::Entry;
 
-use crate::{Outcome, Played, ensure};
+use crate::brokers::Kind;
+use crate::chore::{Chore, Task, acknowledged};
+use crate::ensure;
+use crate::lab::{Lab, PATIENCE};
+use crate::ledger::Entry;
+use crate::scenario::{Outcome, Played};
 
 /// The default: taken from dead workers three times, the fourth crash buries it.
 const CRASHES: u32 = 4;
 
-pub(crate) async fn a_job_that_kills_its_workers_dies_and_the_others_live() -> Outcome {
-    let mut lab = Lab::new(Kind::Sqlite)?;
+/// The fourth crash buries it.
+///
+/// # Errors
+/// What did not hold.
+pub async fn a_job_that_kills_its_workers_dies_and_the_others_live(kind: Kind) -> Outcome {
+    let mut lab = Lab::new(kind)?;
     let client = lab.client().await?;
     let mut chores = vec![Chore { task: Task::Nap(Duration::from_millis(5)) }; 300];
     chores[100].task = Task::Abort;
@@ -33,7 +38,7 @@ pub(crate) async fn a_job_that_kills_its_workers_dies_and_the_others_live() -> O
             again.tick().await;
             if let Some(death) = dead.find_by_id(poison).await? {
                 worker.stop(PATIENCE).await?;
-                return goose_tests::Result::Ok(death);
+                return crate::Result::Ok(death);
             }
             // Whoever runs workers in production restarts them.
             if worker.ended()?.is_some() {

@@ -3,23 +3,32 @@
 use std::time::{Duration, Instant};
 
 use goose_core::broker::capability::require;
-use goose_tests::brokers::{Address, Kind};
-use goose_tests::chore::{Chore, Task, acknowledged};
-use goose_tests::lab::{Lab, PATIENCE};
-use goose_tests::ledger::Entry;
-use goose_tests::oracle::Leftovers;
 
-use crate::{Outcome, Played, ensure};
+use crate::brokers::{self, Kind};
+use crate::chore::{Chore, Task, acknowledged};
+use crate::ensure;
+use crate::lab::{Lab, PATIENCE};
+use crate::ledger::Entry;
+use crate::oracle::Leftovers;
+use crate::scenario::{Outcome, Played};
 
-/// What `SqliteOptions` promises at default settings.
+/// What brokers promise at default settings.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(10);
 
-pub(crate) async fn a_worker_with_one_job_in_flight() -> Outcome {
-    a_worker_with_jobs_in_flight(1).await
+/// One job comes back.
+///
+/// # Errors
+/// What did not hold.
+pub async fn a_worker_with_one_job_in_flight(kind: Kind) -> Outcome {
+    a_worker_with_jobs_in_flight(kind, 1).await
 }
 
-pub(crate) async fn a_worker_with_fifty_jobs_in_flight() -> Outcome {
-    a_worker_with_jobs_in_flight(50).await
+/// Many jobs come back, all of them.
+///
+/// # Errors
+/// What did not hold.
+pub async fn a_worker_with_fifty_jobs_in_flight(kind: Kind) -> Outcome {
+    a_worker_with_jobs_in_flight(kind, 50).await
 }
 
 /// How many jobs a process has started.
@@ -27,8 +36,8 @@ fn started_by(entries: &[Entry], worker: u32) -> usize {
     entries.iter().filter(|entry| matches!(entry, Entry::Started { pid, .. } if *pid == worker)).count()
 }
 
-async fn a_worker_with_jobs_in_flight(count: usize) -> Outcome {
-    let mut lab = Lab::new(Kind::Sqlite)?;
+async fn a_worker_with_jobs_in_flight(kind: Kind, count: usize) -> Outcome {
+    let mut lab = Lab::new(kind)?;
     let mut victim = lab.worker(&[("concurrency", 50)]).await?;
     let client = lab.client().await?;
     let hour = Duration::from_secs(3_600);
@@ -51,8 +60,12 @@ async fn a_worker_with_jobs_in_flight(count: usize) -> Outcome {
     Ok(Played::Done)
 }
 
-pub(crate) async fn a_producer_in_mid_bulk() -> Outcome {
-    let mut lab = Lab::new(Kind::Sqlite)?;
+/// What was acknowledged is there, and nothing is half there.
+///
+/// # Errors
+/// What did not hold.
+pub async fn a_producer_in_mid_bulk(kind: Kind) -> Outcome {
+    let mut lab = Lab::new(kind)?;
     let mut producer = lab.producer(&[("jobs", 1_000_000), ("batch", 1_000)])?;
     let count = |entries: &[Entry]| entries.iter().filter(|entry| matches!(entry, Entry::Acknowledged { .. })).count();
     lab.until(PATIENCE, "3000 acknowledged jobs", |entries| count(entries) >= 3_000).await?;
@@ -60,15 +73,15 @@ pub(crate) async fn a_producer_in_mid_bulk() -> Outcome {
 
     let broker = lab.broker().await?;
     let left = Leftovers::of(&*broker).await?;
-    let lost = lab.entries()?.iter().filter(|e| matches!(e, Entry::Acknowledged { id } if !left.present.contains(id)));
+    let lost =
+        lab.entries()?.iter().filter(|e| matches!(e, Entry::Acknowledged { id, .. } if !left.present.contains(id)));
     ensure!(lost.count() == 0, "acknowledged jobs are not there");
     // What was stored without having been acknowledged is whole: every job could be read and is counted.
     let queues = require(&*broker, "statistics", broker.statistics())?.queues().await?;
     let counted: u64 = queues.iter().map(|counts| counts.ready).sum();
     ensure!(counted == u64::try_from(left.present.len())?, "{counted} counted, {} read", left.present.len());
     broker.close().await?;
-    let Address::Sqlite(path) = lab.address();
-    let check: String = rusqlite::Connection::open(path)?.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-    ensure!(check == "ok", "integrity check: {check}");
+    let complaints = brokers::complaints(lab.address()).await?;
+    ensure!(complaints.is_empty(), "{complaints:?}");
     Ok(Played::Done)
 }
