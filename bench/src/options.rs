@@ -15,6 +15,7 @@ usage: goose-bench [--broker NAME] [options]
   --jobs N         jobs per figure, 1000 or more; 200000 by default
   --rounds N       how often each figure is taken; the median counts; 3 by default
   --only TEXT      only scenarios whose name contains this
+  --alone          without the probe, for a profiler
   --cpu            also the processor time per job: of this process and of the server
   --scale          instead: what a million jobs, ten thousand workers and a million due jobs cost
   --ten-million    with --scale: a backlog of ten million
@@ -32,6 +33,7 @@ pub(crate) struct Options {
     pub(crate) jobs: u32,
     pub(crate) rounds: NonZeroU32,
     pub(crate) only: Option<String>,
+    pub(crate) alone: bool,
     pub(crate) cpu: bool,
     pub(crate) scale: bool,
     pub(crate) ten_million: bool,
@@ -47,6 +49,7 @@ impl Options {
             jobs: 200_000,
             rounds: NonZeroU32::MIN.saturating_add(2),
             only: None,
+            alone: false,
             cpu: false,
             scale: false,
             ten_million: false,
@@ -60,6 +63,7 @@ impl Options {
                 "--jobs" => options.jobs = number(&flag, &value()?)?,
                 "--rounds" => options.rounds = number(&flag, &value()?)?,
                 "--only" => options.only = Some(value()?),
+                "--alone" => options.alone = true,
                 "--cpu" => options.cpu = true,
                 "--scale" => options.scale = true,
                 "--ten-million" => options.ten_million = true,

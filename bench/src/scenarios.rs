@@ -114,7 +114,7 @@ impl Bench<'_> {
         let (mut costs, mut raws) = (Vec::new(), Vec::new());
         for _ in 0..self.options.rounds.get() {
             costs.push(self.goose(work, jobs).await?);
-            if let Some(probe) = &self.probe {
+            if let Some(probe) = self.probe.as_ref().filter(|_| !self.options.alone) {
                 raws.push(raw(probe, work, jobs).await?);
             }
         }

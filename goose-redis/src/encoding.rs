@@ -140,6 +140,32 @@ impl Claim {
     }
 }
 
+/// Writes ids and tokens of many claims into one piece of memory.
+pub(crate) struct ClaimNames(BytesMut);
+
+/// The number of the fetch, a dot, the place.
+const TOKEN: usize = 21;
+
+impl ClaimNames {
+    pub(crate) fn with_capacity(claims: usize) -> Self {
+        Self(BytesMut::with_capacity(claims * (16 + TOKEN)))
+    }
+
+    /// Id and token.
+    pub(crate) fn of(&mut self, claim: Claim) -> [Bytes; 2] {
+        self.0.put_slice(claim.id.as_bytes());
+        let id = self.0.split().freeze();
+        for shift in (0..16).rev() {
+            self.0.put_u8(b"0123456789abcdef"[usize::try_from(claim.fetch >> (shift * 4) & 0xF).unwrap_or(0)]);
+        }
+        self.0.put_u8(b'.');
+        for unit in [1000, 100, 10, 1] {
+            self.0.put_u8(b'0' + u8::try_from(claim.place / unit % 10).unwrap_or(0));
+        }
+        [id, self.0.split().freeze()]
+    }
+}
+
 impl Claim {
     /// The claim that a token of a queue's claims hash stands for.
     pub(crate) fn from_token(id: JobId, token: &str, queue: usize) -> Option<Self> {
@@ -168,6 +194,8 @@ mod tests {
         assert_eq!((header.kind, header.skip_dead_queue, header.since, read), (Kind::Retry, true, since, job.clone()));
         let claim = Claim { id: job.id, fetch: u64::MAX - 1, place: 1000, queue: 7 };
         assert_eq!(Claim::of(&claim.receipt()), Some(claim));
+        let [id, token] = ClaimNames::with_capacity(1).of(claim);
+        assert_eq!((&id[..], &token[..]), (&job.id.as_bytes()[..], claim.token().as_bytes()));
         assert_eq!(split(b"short").unwrap_err().kind(), ErrorKind::Decode);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fred::bytes::Bytes;
+use fred::bytes::{BufMut, Bytes, BytesMut};
 use goose_core::broker::EnqueueVerdict;
 use goose_core::{Error, Job, JobId, Priority, QueueName, Result, Schedule, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -51,13 +51,14 @@ impl Place {
         }
     }
 
-    fn argument(&self) -> Bytes {
-        match self {
-            Self::End => Bytes::from_static(b"e"),
+    /// As the script wants it; the end needs no words.
+    fn argument(&self) -> Option<Bytes> {
+        Some(match self {
+            Self::End => return None,
             Self::Front => Bytes::from_static(b"f"),
             Self::At(time) => format!("a{}", time.as_millis()).into(),
             Self::In(millis) => format!("d{millis}").into(),
-        }
+        })
     }
 }
 
@@ -253,10 +254,7 @@ async fn send(
     }
     let keys = names.queue(queue);
     let keys = vec![keys.jobs, keys.ready, keys.scheduled, keys.wake, keys.meta];
-    let mut args = Vec::with_capacity(batch.len() * 3);
-    for job in batch.iter().flat_map(|request| &request.jobs) {
-        args.extend([Bytes::copy_from_slice(job.id.as_bytes()), job.value.clone(), job.place.argument()]);
-    }
+    let args = arguments(batch);
     let new = link.eval(Lane::Data, &ENQUEUE, keys, args).await?;
     // Everything was deleted since we told. The jobs are in, whatever comes of this.
     if !announce
@@ -266,4 +264,26 @@ async fn send(
         tracing::warn!(%queue, error = format!("{error:#}"), "cannot tell the server again that there is this queue");
     }
     Ok(())
+}
+
+/// The jobs as the script wants them: those that go to the end first.
+fn arguments(batch: &[Request]) -> Vec<Bytes> {
+    let jobs = || batch.iter().flat_map(|request| &request.jobs);
+    let mut ids = BytesMut::with_capacity(jobs().count() * 16);
+    let mut args = vec![Bytes::new()];
+    let (mut ends, mut others) = (0, Vec::new());
+    for job in jobs() {
+        ids.put_slice(job.id.as_bytes());
+        let words = [ids.split().freeze(), job.value.clone()];
+        match job.place.argument() {
+            None => {
+                ends += 1;
+                args.extend(words);
+            }
+            Some(place) => others.extend(words.into_iter().chain([place])),
+        }
+    }
+    args[0] = ends.to_string().into();
+    args.append(&mut others);
+    args
 }

@@ -9,7 +9,7 @@ use goose_core::broker::{DeathCause, DeathReason, Delivery};
 use goose_core::{Error, ErrorKind, Event, Result, Timestamp};
 
 use crate::broker::Inner;
-use crate::connection::Lane;
+use crate::connection::{Lane, Reply};
 use crate::encoding::{self, Claim, fetch_token};
 use crate::scripts::FETCH;
 use crate::session::Session;
@@ -164,27 +164,37 @@ async fn fetch_group(
     }
     found.lost |= next()?.into_int()? == 1;
     let mut place = 0;
-    while let Ok(number) = next() {
-        place += 1;
-        let queue = number.into_int()?;
-        let queue =
-            usize::try_from(queue).ok().and_then(|queue| group.get(queue - 1)).copied().ok_or_else(too_short)?;
-        let member = next()?.into_bytes()?;
-        let value = next()?.into_bytes()?;
-        let due = next()?.into_text()?.parse().ok().map(Timestamp::from_millis);
-        let recoveries = next()?.into_text()?.parse().unwrap_or(0);
-        let id = match encoding::id(&member) {
-            Ok(id) => id,
-            // It stays claimed until the session ends, and must not take along those beside it, which are claimed too.
-            Err(error) => {
-                tracing::warn!(queue = %session.queues[queue].0, error = format!("{error:#}"), "left an entry alone");
-                continue;
+    while let Ok(block) = next() {
+        let mut parts = block.into_array()?.into_iter();
+        let mut part = || parts.next().ok_or_else(too_short);
+        let number = usize::try_from(part()?.into_int()?).ok();
+        let queue = number.and_then(|number| group.get(number - 1)).copied().ok_or_else(too_short)?;
+        let (ids, values) = (part()?.into_array()?, part()?.into_array()?);
+        let (mut dues, mut recoveries) = (part()?.into_array()?.into_iter(), part()?.into_array()?.into_iter());
+        found.deliveries.reserve(ids.len());
+        for (id, value) in ids.into_iter().zip(values) {
+            place += 1;
+            // Nil for a job that was never recovered.
+            let recoveries = match recoveries.next() {
+                None | Some(Reply::Nil) => 0,
+                Some(times) => u32::try_from(times.into_int()?).unwrap_or(u32::MAX),
+            };
+            let due = dues.next().map(Reply::into_text).transpose()?;
+            let due = due.and_then(|due| due.parse().ok()).map(Timestamp::from_millis);
+            let id = match encoding::id(&id.into_bytes()?) {
+                Ok(id) => id,
+                // It stays claimed until the session ends, and must not take along those beside it, which are claimed too.
+                Err(error) => {
+                    let queue = &session.queues[queue].0;
+                    tracing::warn!(%queue, error = format!("{error:#}"), "left an entry alone");
+                    continue;
+                }
+            };
+            let claim = Claim { id, fetch, place, queue: u16::try_from(queue).unwrap_or(u16::MAX) };
+            let raw = RawJob { claim, value: value.into_bytes()?, due, recoveries };
+            if let Some(delivery) = raw.deliver(inner, session, now).await {
+                found.deliveries.push(delivery);
             }
-        };
-        let claim = Claim { id, fetch, place, queue: u16::try_from(queue).unwrap_or(u16::MAX) };
-        let raw = RawJob { claim, value, due, recoveries };
-        if let Some(delivery) = raw.deliver(inner, session, now).await {
-            found.deliveries.push(delivery);
         }
     }
     Ok(())

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use fred::bytes::Bytes;
 use goose_core::broker::{DeathReason, SettleError, Settlement, Verdict};
-use goose_core::{Job, QueueName, Result, Timestamp};
+use goose_core::{Error, ErrorKind, Job, QueueName, Result, Timestamp};
 
 use crate::again::again;
 use crate::broker::Inner;
-use crate::connection::Lane;
-use crate::encoding::{self, Claim, Kind};
+use crate::connection::{Lane, Reply};
+use crate::encoding::{self, Claim, ClaimNames, Kind};
 use crate::scripts::{CHUNK, ENQUEUE, SETTLE};
 use crate::session::Session;
 
@@ -21,6 +21,15 @@ struct End {
     value: Bytes,
     reason: Bytes,
 }
+
+impl End {
+    fn is_done(&self) -> bool {
+        self.verdict == DONE
+    }
+}
+
+/// The verdict that scripts are not told, but where it stands.
+const DONE: &[u8] = b"D";
 
 /// What a settlement turns into.
 enum Plan {
@@ -59,7 +68,7 @@ pub(crate) async fn settle(
                 Plan::Here(end) => Some(end),
                 Plan::Elsewhere(_) | Plan::Unknown => None,
             });
-            match run(inner, session, queue, ends).await {
+            match run(inner, session, queue, &ends.collect::<Vec<_>>()).await {
                 Ok(held) => {
                     for (i, held) in chunk.iter().zip(held) {
                         answers[*i] = if held { Ok(()) } else { Err(SettleError::Fenced) };
@@ -98,7 +107,7 @@ fn plan(session: &Session, settlement: &Settlement, now: Timestamp) -> Plan {
         }
     };
     match &settlement.verdict {
-        Verdict::Done => here(b"D", 0, Bytes::new(), Bytes::new()),
+        Verdict::Done => here(DONE, 0, Bytes::new(), Bytes::new()),
         Verdict::Discard => here(b"X", 0, Bytes::new(), Bytes::new()),
         Verdict::Retry { job, delay } => again(job, Kind::Retry, b"R", *delay),
         Verdict::Snooze { job, delay } => again(job, Kind::Snoozed, b"Z", *delay),
@@ -113,28 +122,35 @@ pub(crate) fn epitaph(reason: &DeathReason) -> Bytes {
     format!("{}:{}", reason.cause, reason.detail).into()
 }
 
-async fn run<'e>(
-    inner: &Inner,
-    session: &Session,
-    queue: usize,
-    ends: impl Iterator<Item = &'e End>,
-) -> Result<Vec<bool>> {
+/// One call; says of each end whether its claim held.
+async fn run(inner: &Inner, session: &Session, queue: usize, ends: &[&End]) -> Result<Vec<bool>> {
     let (_, k) = &session.queues[queue];
     let claims = k.claims(&session.id());
     let keys = [&claims, &k.jobs, &k.ready, &k.scheduled, &k.dead, &k.epitaphs, &k.recoveries, &k.meta, &k.wake];
-    let mut args = Vec::new();
-    for end in ends {
-        args.extend([
-            Bytes::copy_from_slice(end.claim.id.as_bytes()),
-            end.claim.token().into(),
-            Bytes::from_static(end.verdict),
-            end.delay.to_string().into(),
-            end.value.clone(),
-            end.reason.clone(),
-        ]);
+    // Done jobs come first, and as few values each as can be.
+    let done = ends.iter().filter(|end| end.is_done()).count();
+    let mut names = ClaimNames::with_capacity(ends.len());
+    let mut args = Vec::with_capacity(1 + done * 2 + (ends.len() - done) * 6);
+    args.push(done.to_string().into());
+    for end in ends.iter().filter(|end| end.is_done()) {
+        args.extend(names.of(end.claim));
     }
-    let reply = inner.link.eval(Lane::Data, &SETTLE, keys.map(Bytes::clone).to_vec(), args).await?;
-    reply.into_array()?.into_iter().map(|held| Ok(held.into_int()? == 1)).collect()
+    for end in ends.iter().filter(|end| !end.is_done()) {
+        args.extend(names.of(end.claim));
+        let delay = if end.delay == 0 { Bytes::from_static(b"0") } else { end.delay.to_string().into() };
+        args.extend([Bytes::from_static(end.verdict), delay, end.value.clone(), end.reason.clone()]);
+    }
+    let reply = match inner.link.eval(Lane::Data, &SETTLE, keys.map(Bytes::clone).to_vec(), args).await? {
+        Reply::Int(1) => return Ok(vec![true; ends.len()]),
+        reply => reply.into_array()?,
+    };
+    let mut held = reply.into_iter().map(|held| Ok(held.into_int()? == 1)).collect::<Result<Vec<bool>>>()?;
+    if held.len() != ends.len() {
+        return Err(Error::new(ErrorKind::Internal, "the server's answer to a settle has the wrong length"));
+    }
+    let (mut of_others, mut of_done) = (held.split_off(done).into_iter(), held.into_iter());
+    let answer = |end: &&End| if end.is_done() { of_done.next() } else { of_others.next() };
+    Ok(ends.iter().filter_map(answer).collect())
 }
 
 /// Lets a job go on in another queue. First it is made sure that the claim holds, then the job is put there, then
@@ -153,9 +169,9 @@ async fn move_on(inner: &Inner, session: &Session, step: Move) -> Result<(), Set
         let there = inner.names.queue(&to);
         let keys = vec![there.jobs, there.ready, there.scheduled, there.wake, there.meta];
         let place = if delay == 0 { "f".to_owned() } else { format!("d{delay}") };
-        inner.link.eval(Lane::Data, &ENQUEUE, keys, vec![id(), value, place.into()]).await?;
+        inner.link.eval(Lane::Data, &ENQUEUE, keys, vec![Bytes::from_static(b"0"), id(), value, place.into()]).await?;
         let end = End { claim, verdict: b"M", delay: 0, value: Bytes::new(), reason: Bytes::from_static(verdict) };
-        let held = run(inner, session, usize::from(claim.queue), std::iter::once(&end)).await?;
+        let held = run(inner, session, usize::from(claim.queue), &[&end]).await?;
         Ok(held.first() == Some(&true))
     };
     match move_it.await {
@@ -174,7 +190,7 @@ pub(crate) async fn bury_raw(
     reason: &DeathReason,
 ) -> Result<()> {
     let end = End { claim, verdict: b"U", delay: 0, value, reason: epitaph(reason) };
-    run(inner, session, usize::from(claim.queue), std::iter::once(&end)).await.map(drop)
+    run(inner, session, usize::from(claim.queue), &[&end]).await.map(drop)
 }
 
 /// Hands claims back to the front of their queues, in the order in which they were made.
@@ -187,7 +203,7 @@ pub(crate) async fn release(inner: &Inner, session: &Session, claims: &[Claim]) 
             .collect();
         // Later chunks go before earlier ones, so the last comes first.
         for chunk in here.chunks(CHUNK).rev() {
-            run(inner, session, queue, chunk.iter()).await?;
+            run(inner, session, queue, &chunk.iter().collect::<Vec<_>>()).await?;
         }
     }
     Ok(())

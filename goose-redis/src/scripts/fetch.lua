@@ -1,17 +1,26 @@
 -- Claims jobs for a session, from several queues in order: those whose time has come first, then those in line.
 -- KEYS  per queue: jobs, ready, scheduled, wake, meta, recoveries, claims of the session
 -- ARGV  1 how many in all  2 the claim's token  3 lease in ms  then per queue: its part of the first pass
--- returns  { now, next due time or '', lost (1 when the session was found dead), then per job:
---            number of its queue, id, value, due time or '', recoveries }
+-- returns  { now, next due time when nothing was claimed or else '', lost (1 when the session was found dead),
+--            then in the order of the claims: { number of the queue, ids, values, due times of the first of them,
+--            recoveries (none when all are zero) } }
+local call, byte, sub = redis.call, string.byte, string.sub
 local want, token = tonumber(ARGV[1]), ARGV[2]
-local t = redis.call('TIME')
+local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local queues = #KEYS / 7
-for q = 0, queues - 1 do
-  local k = q * 7
-  redis.call('HLEN', KEYS[k + 1]); redis.call('LLEN', KEYS[k + 2]); redis.call('ZCARD', KEYS[k + 3])
-  redis.call('ZCARD', KEYS[k + 4]); redis.call('HLEN', KEYS[k + 5]); redis.call('HLEN', KEYS[k + 6])
-  if redis.call('HEXISTS', KEYS[k + 7], '') == 0 then return { now, '', 1 } end
+-- How many are in line, when the first is due, whether the marker is there, how many were recovered before. All of it
+-- is read here, which checks the types.
+local line, first, marked, suspects = {}, {}, {}, {}
+for q = 1, queues do
+  local k = q * 7 - 7
+  call('HLEN', KEYS[k + 1])
+  line[q] = call('LLEN', KEYS[k + 2])
+  first[q] = tonumber(call('ZRANGE', KEYS[k + 3], 0, 0, 'WITHSCORES')[2])
+  marked[q] = call('ZCARD', KEYS[k + 4]) > 0
+  call('HLEN', KEYS[k + 5])
+  suspects[q] = call('HLEN', KEYS[k + 6]) > 0
+  if call('HEXISTS', KEYS[k + 7], '') == 0 then return { now, '', 1 } end
 end
 local out, got = { now, '', 0 }, 0
 
@@ -30,63 +39,80 @@ local function keep_apart(members, crashes)
   return passed, later
 end
 
+-- The token sorts by claim: the call's number, then the place within the call in four digits. Numbers are slow to turn
+-- into text, so that happens once for ten.
+local digits = { [0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9' }
+local function claim(P, ids)
+  local claims, tens = {}, nil
+  for i = 1, #ids do
+    local place = got + i
+    local unit = place % 10
+    if unit == 0 or not tens then tens = token .. string.format('%03d', (place - unit) / 10) end
+    claims[i * 2 - 1] = ids[i]
+    claims[i * 2] = tens .. digits[unit]
+  end
+  call('HSET', P, unpack(claims))
+end
+
 local function take(q, n)
-  local k = (q - 1) * 7
+  local k = q * 7 - 7
   local J, R, S, M, X, P = KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], KEYS[k + 5], KEYS[k + 6], KEYS[k + 7]
-  local ids, values, due, claims = {}, {}, {}, {}
+  local ids, values, dues = {}, {}, {}
   local head, tombs = 0, 0
-  local scored = redis.call('ZRANGEBYSCORE', S, '-inf', now, 'WITHSCORES', 'LIMIT', 0, n)
-  if #scored > 0 then
+  if first[q] and first[q] <= now then
+    local scored = call('ZRANGEBYSCORE', S, '-inf', now, 'WITHSCORES', 'LIMIT', 0, n)
     local members = {}
     for i = 1, #scored, 2 do members[#members + 1] = scored[i] end
-    local found, passed, later = redis.call('HMGET', J, unpack(members)), nil, {}
-    if redis.call('HLEN', X) > 0 then
-      passed, later = keep_apart(members, redis.call('HMGET', X, unpack(members)))
-    end
-    redis.call('ZREM', S, unpack(members))
-    if #later > 0 then redis.call('ZADD', S, unpack(later)) end
-    for p = 1, passed and #passed or #members do
-      local i = passed and passed[p] or p
-      -- What is no id was put there by somebody else, here and below, and is dropped.
-      if found[i] and #members[i] == 16 then
-        ids[#ids + 1] = members[i]; values[#values + 1] = found[i]; due[#due + 1] = scored[i * 2]
+    if #members > 0 then
+      local found, passed, later = call('HMGET', J, unpack(members)), nil, {}
+      if suspects[q] then passed, later = keep_apart(members, call('HMGET', X, unpack(members))) end
+      call('ZREM', S, unpack(members))
+      if #later > 0 then call('ZADD', S, unpack(later)) end
+      for p = 1, passed and #passed or #members do
+        local i = passed and passed[p] or p
+        -- What is no id was put there by somebody else, here and below, and is dropped.
+        if found[i] and #members[i] == 16 then
+          ids[#ids + 1] = members[i]; values[#values + 1] = found[i]; dues[#dues + 1] = scored[i * 2]
+        end
       end
     end
+    first[q] = tonumber(call('ZRANGE', S, 0, 0, 'WITHSCORES')[2])
   end
-  while #ids < n do
+  while #ids < n and line[q] > 0 do
     -- LPOP works on a full server, and what follows it in this script does too.
-    local entries = redis.call('LPOP', R, n - #ids)
-    if not entries or #entries == 0 then break end
-    head = head + #entries
+    local entries = call('LPOP', R, n - #ids)
     local members = {}
-    for i = 1, #entries do members[i] = string.sub(entries[i], 1, 16) end
-    local found = redis.call('HMGET', J, unpack(members))
+    for i = 1, #entries do members[i] = sub(entries[i], 1, 16) end
+    local found = call('HMGET', J, unpack(members))
+    local gone = 0
     for i = 1, #entries do
-      -- An entry of another generation is what a deletion or a move left behind.
-      if found[i] and #entries[i] == 18 and string.sub(found[i], 2, 3) == string.sub(entries[i], 17, 18) then
-        ids[#ids + 1] = members[i]; values[#values + 1] = found[i]; due[#due + 1] = ''
+      if found[i] then
+        -- An entry of another generation is what a deletion or a move left behind.
+        local a, b = byte(found[i], 2, 3)
+        local c, d = byte(entries[i], 17, 18)
+        if a ~= c or b ~= d or #entries[i] ~= 18 then found[i] = false; gone = gone + 1 end
       else
-        tombs = tombs + 1
+        gone = gone + 1
+      end
+    end
+    line[q] = line[q] - #entries
+    head = head + #entries
+    tombs = tombs + gone
+    if gone == 0 and #ids == 0 then
+      ids, values = members, found
+    else
+      for i = 1, #entries do
+        if found[i] then ids[#ids + 1] = members[i]; values[#values + 1] = found[i] end
       end
     end
   end
-  if head > 0 then redis.call('HINCRBY', M, 'head', head) end
+  if head > 0 then call('HINCRBY', M, 'head', head) end
   -- Below zero by entries that are no leftovers of ours.
-  if tombs > 0 and redis.call('HINCRBY', M, 'tombs', -tombs) < 0 then redis.call('HSET', M, 'tombs', 0) end
+  if tombs > 0 and call('HINCRBY', M, 'tombs', -tombs) < 0 then call('HSET', M, 'tombs', 0) end
   if #ids == 0 then return end
-  for i = 1, #ids do
-    claims[#claims + 1] = ids[i]
-    -- The token sorts by claim: the call's number, then the place within the call.
-    claims[#claims + 1] = token .. string.format('%04d', got + i)
-  end
-  redis.call('HSET', P, unpack(claims))
-  redis.call('HINCRBY', M, 'running', #ids)
-  local crashes = {}
-  if redis.call('HLEN', X) > 0 then crashes = redis.call('HMGET', X, unpack(ids)) end
-  for i = 1, #ids do
-    local o = #out
-    out[o + 1] = q; out[o + 2] = ids[i]; out[o + 3] = values[i]; out[o + 4] = due[i]; out[o + 5] = crashes[i] or '0'
-  end
+  claim(P, ids)
+  call('HINCRBY', M, 'running', #ids)
+  out[#out + 1] = { q, ids, values, dues, suspects[q] and call('HMGET', X, unpack(ids)) or {} }
   got = got + #ids
 end
 
@@ -99,18 +125,15 @@ for q = 1, queues do
   if got < want then take(q, want - got) end
 end
 local next
-local function mark(N)
-  -- ZADD as the first write would be refused on a full server; ZREM and what follows it are not.
-  if got == 0 then redis.call('ZREM', N, '') end
-  redis.call('ZADD', N, 0, '1')
-end
-for q = 0, queues - 1 do
-  local k = q * 7
+for q = 1, queues do
+  local due = first[q]
   -- Whoever finds more than it can take wakes the next one.
-  if redis.call('LLEN', KEYS[k + 2]) > 0 then mark(KEYS[k + 4]) end
-  local first = tonumber(redis.call('ZRANGE', KEYS[k + 3], 0, 0, 'WITHSCORES')[2])
-  if first and first <= now then mark(KEYS[k + 4]) end
-  if first and (not next or first < next) then next = first end
+  if not marked[q] and (line[q] > 0 or due and due <= now) then
+    -- ZADD as the first write would be refused on a full server; ZREM and what follows it are not.
+    if got == 0 then call('ZREM', KEYS[q * 7 - 3], '') end
+    call('ZADD', KEYS[q * 7 - 3], 0, '1')
+  end
+  if due and (not next or due < next) then next = due end
 end
-if next then out[2] = string.format('%.0f', next) end
+if next and got == 0 then out[2] = string.format('%.0f', next) end
 return out
