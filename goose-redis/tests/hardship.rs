@@ -133,6 +133,33 @@ async fn a_damaged_key_of_one_queue_does_not_end_the_lease_in_another() {
     }
 }
 
+/// A whole data centre goes: the last of its workers is found as soon as the first.
+#[cfg(feature = "fault-injection")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_workers_that_die_together_are_recovered_together() {
+    const DEAD: usize = 500;
+    let server = Server::start();
+    let open = || RedisOptions::new(server.url()).lease(Duration::from_millis(1800)).open();
+    let (doomed, live) = (open().await.unwrap(), open().await.unwrap());
+    let mut sessions = Vec::new();
+    for _ in 0..DEAD {
+        sessions.push(consume(&doomed, &["q"]).await);
+    }
+    doomed.enqueue((0..DEAD).map(|_| job("q")).collect()).await.unwrap();
+    for session in &sessions {
+        assert_eq!(session.fetch(1).await.unwrap().len(), 1);
+    }
+    let live = consume(&live, &["q"]).await;
+    doomed.abandon().await;
+    let mut recovered = live.fetch(DEAD).await.unwrap().len();
+    let first = Instant::now();
+    while recovered < DEAD {
+        recovered += live.fetch(DEAD).await.unwrap().len();
+    }
+    // In groups of a hundred it would take four times three beats.
+    assert!(first.elapsed() < Duration::from_millis(2000), "{:?}", first.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_time_is_not_its_beginning() {
     let server = Server::start();
