@@ -82,6 +82,24 @@ async fn what_a_leaving_worker_hands_back_wakes_one_that_stays() {
     }
 }
 
+/// Nor does it take the time of one pool after another, or need timers of the caller's runtime.
+#[test]
+fn closing_ends_soon_when_the_server_is_away() {
+    let mut server = Server::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let broker = connect(&server).await;
+        let mut pools = Vec::new();
+        for _ in 0..4 {
+            pools.push(consume(&broker, &["q", "r"]).await);
+        }
+        server.kill();
+        let begun = Instant::now();
+        broker.close().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_job_whose_bytes_are_gone_can_be_seen_and_removed() {
     let server = Server::start();
