@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use goose_client::Client;
 use goose_core::ErrorKind;
 use goose_core::QueueName;
-use goose_core::broker::{Broker, Consumer, ConsumerOptions, QueueSet};
-use goose_redis::RedisBroker;
+use goose_core::broker::{Broker, ConsumerOptions, QueueSet};
 use goose_services::Mode;
 use tokio::runtime::Handle;
 
@@ -170,20 +169,15 @@ pub(crate) async fn a_worker_stops_in_the_middle_of_its_work() -> Outcome {
 /// The server is gone, hangs, or is just being connected to: everything ends in time all the same.
 pub(crate) async fn ends_without_a_server() -> Outcome {
     let mut stage = Stage::new();
-    let open =
-        async |stage: &Stage| -> goose_tests::Result<(RedisBroker, goose_worker::Worker, Vec<Box<dyn Consumer>>)> {
-            let broker = stage.broker().await?;
-            let worker = stage.worker(&broker).queue("worker").start().await?;
-            // Many sessions: their ends must not add up.
-            let mut consumers = Vec::new();
-            for _ in 0..20 {
-                consumers.push(broker.consume(options(1)).await?);
-            }
-            Ok((broker, worker, consumers))
-        };
     let tasks = Handle::current().metrics().num_alive_tasks();
     for way in ["silent", "refused", "hangs", "killed"] {
-        let (broker, worker, consumers) = open(&stage).await?;
+        let broker = stage.broker().await?;
+        let worker = stage.worker(&broker).queue("worker").start().await?;
+        // Many sessions: their ends must not add up.
+        let mut consumers = Vec::new();
+        for _ in 0..20 {
+            consumers.push(broker.consume(options(1)).await?);
+        }
         match way {
             "silent" => stage.link.set(Mode::Swallow),
             // All connections are being made again, and cannot be.
