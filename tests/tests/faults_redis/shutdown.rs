@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use goose_client::Client;
 use goose_core::ErrorKind;
 use goose_core::QueueName;
-use goose_core::broker::{Broker, ConsumerOptions, QueueSet};
+use goose_core::broker::{Broker, ConsumerOptions, QueueSet, Settlement, Verdict};
 use goose_services::Mode;
 use tokio::runtime::Handle;
 
@@ -113,20 +113,26 @@ pub(crate) async fn consumers_stop_while_a_fetch_is_under_way() -> Outcome {
     let ids = client.perform_bulk((0..50).map(|_| Chore::default())).await?.into_result()?;
     let broker = stage.broker().await?;
     let before = Before::now(&stage);
+    let statistics = beside.statistics().ok_or("no statistics")?;
     for pause in 0..15_u64 {
         let consumer = broker.consume(options(10)).await?;
-        {
-            let fetch = consumer.fetch(10);
-            // Dropped while the call is on its way, or after it.
-            let _ = tokio::time::timeout(Duration::from_millis(pause * 4), fetch)
-                .await
-                .map(|fetched| fetched.map(|deliveries| deliveries.len()));
+        // Dropped while the call is on its way, or after it.
+        let fetched = tokio::time::timeout(Duration::from_millis(pause * 4), consumer.fetch(10)).await;
+        if let Ok(fetched) = fetched {
+            // What was handed out is for the caller to hand back.
+            let back: Vec<_> =
+                fetched?.iter().map(|delivery| Settlement::new(delivery.receipt, Verdict::Release)).collect();
+            ensure!(consumer.settle(&back).await.iter().all(Result::is_ok), "it cannot be handed back");
         }
         timed(AT_ONCE, "the stop", consumer.stop()).await??;
         timed(AT_ONCE, "the second stop", consumer.stop()).await??;
+        // An answer that comes after the stop is handed back when it comes.
+        until(AT_ONCE, "nothing is claimed", async || {
+            Ok(statistics.queues().await?.iter().all(|counts| counts.running == 0))
+        })
+        .await?;
     }
     drop(broker);
-    // Those that were handed out stay claimed until the lease is over, so that all are there in the end.
     let broker = stage.beside().await?;
     let worker = stage.worker(&broker).start().await?;
     stage.have_run(PATIENCE, &ids).await?;
