@@ -2,7 +2,7 @@
 //!
 //! Runs on the broker's own thread, so that handlers which block the worker's runtime do not hold it up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,12 @@ use goose_core::broker::{DeathCause, DeathReason};
 use goose_core::{Event, QueueName, Result, Timestamp};
 
 use crate::broker::Inner;
-use crate::connection::{Lane, Reply, Script};
+use crate::connection::{Lane, Reply};
 use crate::encoding::{self, Claim};
-use crate::error::closed;
-use crate::names::QueueKeys;
 use crate::scripts::{BEAT, CHUNK, LATE, OPEN, RECOVER, SERVE, STOP};
 use crate::session::Session;
 use crate::settle;
+use crate::together::together;
 
 /// How often a lease is renewed while it lasts.
 const BEATS_PER_LEASE: u32 = 6;
@@ -25,8 +24,10 @@ const BEATS_PER_LEASE: u32 = 6;
 /// A session as others see it: its queue, its id, and the end of its lease.
 type Sighting = (QueueName, Bytes, i64);
 
-/// How many queues that we do not serve ourselves are watched in one round.
-const FOREIGN: usize = 50;
+/// How many queues of others are looked at in one turn, and how many beats pass between turns. Nobody is in a hurry
+/// there: jobs wait only where nobody works. But all workers look, so each must look at little.
+const OTHERS: usize = 10;
+const BEATS_PER_TURN: u32 = 10;
 
 /// What this process has seen of late sessions, on its own monotonic clock.
 ///
@@ -37,16 +38,36 @@ const FOREIGN: usize = 50;
 struct Watch {
     seen: HashMap<Sighting, Instant>,
     last_look: Option<Instant>,
-    /// Where to go on among the queues of others, when there are more than fit into a round.
+    /// Beats since the last turn among the queues of others.
+    beats: u32,
+    /// Where to go on among them.
     position: usize,
+    /// Those in which somebody is late: looked at with every beat until nobody is.
+    suspects: Vec<QueueName>,
 }
 
 impl Watch {
-    /// Some of the queues, in turn.
-    fn some_of<'q>(&mut self, queues: &[&'q QueueName]) -> Vec<&'q QueueName> {
-        let start = if self.position < queues.len() { self.position } else { 0 };
-        self.position = start + FOREIGN;
-        queues.iter().cycle().skip(start).take(queues.len().min(FOREIGN)).copied().collect()
+    /// Starts its turns at a place of its own, so that not all workers look at the same queues.
+    fn new(seed: usize) -> Self {
+        Self { position: seed, ..Self::default() }
+    }
+
+    /// Whether it is time for a turn; the first beat is one.
+    fn is_turn(&mut self) -> bool {
+        let is_turn = self.beats.is_multiple_of(BEATS_PER_TURN);
+        self.beats = self.beats.wrapping_add(1);
+        is_turn
+    }
+
+    /// Adds some of the queues, in turn, to those to look at.
+    fn suspect_some_of(&mut self, queues: &[QueueName]) {
+        let Some(start) = self.position.checked_rem(queues.len()) else { return };
+        self.position = start + OTHERS;
+        for queue in queues.iter().cycle().skip(start).take(queues.len().min(OTHERS)) {
+            if !self.suspects.contains(queue) {
+                self.suspects.push(queue.clone());
+            }
+        }
     }
 
     /// Takes a look at the late sessions; returns those that are dead.
@@ -56,7 +77,10 @@ impl Watch {
             self.seen.clear();
         }
         self.last_look = Some(now);
-        self.seen.retain(|sighting, _| late.contains(sighting));
+        // Many may be late at once, when a whole data centre is gone.
+        let still_late: HashSet<&Sighting> = late.iter().collect();
+        self.seen.retain(|sighting, _| still_late.contains(sighting));
+        self.suspects.retain(|queue| late.iter().any(|(name, _, _)| name == queue));
         let is_dead = |sighting: &Sighting| {
             let since = *self.seen.entry(sighting.clone()).or_insert(now);
             // A little less than two intervals, for the looks are not exactly one apart.
@@ -72,10 +96,14 @@ pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<(
     let description = description(session);
     let names = session.queues.iter().map(|(queue, _)| Bytes::from(queue.as_str().to_owned())).collect();
     inner.link.eval(Lane::Beat, &SERVE, vec![inner.names.served()], names).await?;
-    for (_, keys) in &session.queues {
+    // All queues at once, here and below: one after the other would take as many round trips, and a slow link with many
+    // queues more time than a lease lasts.
+    let opens = session.queues.iter().map(|(_, keys)| {
         let args = vec![id.to_owned().into(), millis(session.lease), description.clone()];
-        let reply = inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args).await?;
-        inner.clock.heard(Timestamp::from_millis(reply.into_int()?));
+        inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
+    });
+    for reply in together(opens).await {
+        inner.clock.heard(Timestamp::from_millis(reply?.into_int()?));
     }
     session.renew(began);
     Ok(())
@@ -85,38 +113,21 @@ pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<(
 /// have woken us last.
 pub(crate) async fn close(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<()> {
     let id = session.id();
-    let stop = |keys: &QueueKeys| {
-        let args = vec![id.clone().into()];
-        let keys =
-            vec![keys.leases.clone(), keys.claims(&id), keys.ready.clone(), keys.scheduled.clone(), keys.wake.clone()];
-        (&STOP, keys, args)
-    };
-    everywhere(inner, session, stop).await.into_iter().try_for_each(|answer| answer.map(drop))
-}
-
-/// Runs a script on every queue of a session at the same time. One that fails keeps none from the others.
-async fn everywhere(
-    inner: &Arc<Inner>,
-    session: &Session,
-    call: impl Fn(&QueueKeys) -> (&'static Script, Vec<Bytes>, Vec<Bytes>),
-) -> Vec<Result<Reply>> {
-    let begin = |(_, keys): &(QueueName, QueueKeys)| {
-        let (inner, (script, keys, args)) = (Arc::clone(inner), call(keys));
-        tokio::spawn(async move { inner.link.eval(Lane::Beat, script, keys, args).await })
-    };
-    let under_way: Vec<_> = session.queues.iter().map(begin).collect();
-    let mut answers = Vec::with_capacity(under_way.len());
-    for answer in under_way {
-        // Its task can only be gone when the link is.
-        answers.push(answer.await.unwrap_or_else(|_| Err(closed())));
-    }
-    answers
+    let stops = session.queues.iter().map(|(_, keys)| {
+        let claims = keys.claims(&id);
+        let keys = [&keys.leases, &claims, &keys.ready, &keys.scheduled, &keys.wake].map(Bytes::clone).to_vec();
+        inner.link.eval(Lane::Beat, &STOP, keys, vec![id.clone().into()])
+    });
+    together(stops).await.into_iter().try_for_each(|reply| reply.map(drop))
 }
 
 /// Beats until the session is over. Errors are reported and tried again, never the end of this task.
 pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let interval = session.lease / BEATS_PER_LEASE;
-    let mut watch = Watch::default();
+    // The end of an id is random, in hexadecimal.
+    let id = session.id();
+    let seed = id.get(id.len().saturating_sub(4)..).and_then(|end| usize::from_str_radix(end, 16).ok());
+    let mut watch = Watch::new(seed.unwrap_or(0));
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -136,13 +147,13 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
 
 async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, interval: Duration) -> Result<()> {
     let (id, began) = (session.id(), Instant::now());
-    let beat = |keys: &QueueKeys| {
-        (&BEAT, vec![keys.leases.clone(), keys.claims(&id)], vec![id.clone().into(), millis(session.lease)])
-    };
-    let answers = everywhere(inner, session, beat).await;
     let mut late: Vec<Sighting> = Vec::new();
     let (mut alive, mut trouble) = (true, None);
-    for ((queue, _), answer) in session.queues.iter().zip(answers) {
+    let beats = session.queues.iter().map(|(_, keys)| {
+        let args = vec![id.clone().into(), millis(session.lease)];
+        inner.link.eval(Lane::Beat, &BEAT, vec![keys.leases.clone(), keys.claims(&id)], args)
+    });
+    for ((queue, _), answer) in session.queues.iter().zip(together(beats).await) {
         match answer.and_then(|reply| read_beat(inner, queue, &id, reply, &mut late)) {
             Ok(is_alive) => alive &= is_alive,
             Err(error) => trouble = Some(error),
@@ -185,18 +196,22 @@ async fn look_elsewhere(
     own: &str,
     late: &mut Vec<Sighting>,
 ) -> Result<()> {
-    let served: Vec<QueueName> = inner.served_queues(Lane::Beat).await?;
-    let foreign: Vec<&QueueName> =
-        served.iter().filter(|name| session.queues.iter().all(|(own, _)| own != *name)).collect();
+    if watch.is_turn() {
+        let mut others: Vec<QueueName> = inner.served_queues(Lane::Beat).await?;
+        others.retain(|name| session.queues.iter().all(|(own, _)| own != name));
+        watch.suspect_some_of(&others);
+    }
+    let looks = watch.suspects.iter().map(|queue| {
+        let leases = inner.names.queue(queue).leases;
+        inner.link.eval(Lane::Beat, &LATE, vec![leases], Vec::new())
+    });
     let mut trouble = None;
-    for queue in watch.some_of(&foreign) {
-        let look = async {
-            let keys = vec![inner.names.queue(queue).leases];
-            let mut fields = inner.link.eval(Lane::Beat, &LATE, keys, Vec::new()).await?.into_array()?.into_iter();
-            fields.next();
-            read_late(queue, own, fields, late)
-        };
-        if let Err(error) = look.await {
+    for (queue, reply) in watch.suspects.iter().zip(together(looks).await) {
+        let read = reply.and_then(Reply::into_array).and_then(|fields| {
+            // The first is the time.
+            read_late(queue, own, fields.into_iter().skip(1), late)
+        });
+        if let Err(error) = read {
             trouble = Some(error);
         }
     }
@@ -227,9 +242,10 @@ async fn reconcile(inner: &Inner, session: &Session) -> Result<()> {
         return Ok(());
     }
     let mut found = Vec::new();
-    for (queue, key) in session.claims().into_iter().enumerate() {
-        let mut fields =
-            inner.link.command(Lane::Beat, "HGETALL", Some(key), Vec::new()).await?.into_array()?.into_iter();
+    let claims = session.claims().into_iter();
+    let reads = claims.map(|key| inner.link.command(Lane::Beat, "HGETALL", Some(key), Vec::new()));
+    for (queue, reply) in together(reads).await.into_iter().enumerate() {
+        let mut fields = reply?.into_array()?.into_iter();
         while let (Some(field), Some(token)) = (fields.next(), fields.next()) {
             let Ok(id) = encoding::id(&field.into_bytes()?) else { continue };
             if let Some(claim) = Claim::from_token(id, &token.into_text()?, queue)
@@ -295,4 +311,46 @@ fn description(session: &Session) -> Bytes {
     let worker = &session.options.worker;
     let started = goose_core::Clock::now(&goose_core::SystemClock).as_millis();
     format!("{} {} {started} {:<64}", worker.id, worker.pid, worker.host).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEAT: Duration = Duration::from_secs(1);
+
+    fn late(queue: &str, end: i64) -> Sighting {
+        (QueueName::new(queue).unwrap(), Bytes::from_static(b"0123"), end)
+    }
+
+    #[test]
+    fn dead_is_who_was_late_and_silent_for_two_beats_of_ours() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(watch.look(vec![late("a", 1)], start, BEAT).is_empty());
+        assert!(watch.look(vec![late("a", 1)], start + BEAT, BEAT).is_empty());
+        assert_eq!(watch.look(vec![late("a", 1)], start + BEAT * 2, BEAT), [late("a", 1)]);
+        // It beat in between, though late.
+        assert!(watch.look(vec![late("a", 2)], start + BEAT * 3, BEAT).is_empty());
+        // We were asleep, and may have been the only ones who were not.
+        assert!(watch.look(vec![late("a", 2)], start + BEAT * 30, BEAT).is_empty());
+        assert_eq!(watch.look(vec![late("a", 2)], start + BEAT * 32, BEAT), [late("a", 2)]);
+    }
+
+    /// However many there are, each gets its turn, and one that is suspected is not let go of in between.
+    #[test]
+    fn every_queue_of_others_is_looked_at_in_turn_and_suspects_with_every_beat() {
+        let others: Vec<QueueName> = (0..25).map(|n| QueueName::new(format!("q{n}")).unwrap()).collect();
+        let (mut watch, start) = (Watch::new(0xFFFF), Instant::now());
+        let mut dead = Vec::new();
+        for beat in 0..BEATS_PER_TURN * 3 {
+            if watch.is_turn() {
+                watch.suspect_some_of(&others);
+            }
+            assert!(watch.suspects.len() <= OTHERS + 1, "{:?}", watch.suspects);
+            let seen = watch.suspects.contains(&others[7]).then(|| late("q7", 1));
+            dead.extend(watch.look(seen.into_iter().collect(), start + BEAT * beat, BEAT));
+        }
+        assert!(dead.len() > 1, "it was looked at until somebody would have recovered it");
+        watch.suspect_some_of(&[]);
+    }
 }

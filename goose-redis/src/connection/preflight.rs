@@ -27,7 +27,7 @@ redis.call('TIME')
 redis.call('LLEN', KEYS[1])
 redis.call('HLEN', KEYS[1])
 redis.call('ZCARD', KEYS[1])
-redis.call('SCARD', KEYS[1])
+redis.call('SMEMBERS', KEYS[1])
 return 1
 ";
 

@@ -47,7 +47,8 @@ local function take(q, n)
     if #later > 0 then redis.call('ZADD', S, unpack(later)) end
     for p = 1, passed and #passed or #members do
       local i = passed and passed[p] or p
-      if found[i] then
+      -- What is no id was put there by somebody else, here and below, and is dropped.
+      if found[i] and #members[i] == 16 then
         ids[#ids + 1] = members[i]; values[#values + 1] = found[i]; due[#due + 1] = scored[i * 2]
       end
     end
@@ -62,7 +63,7 @@ local function take(q, n)
     local found = redis.call('HMGET', J, unpack(members))
     for i = 1, #entries do
       -- An entry of another generation is what a deletion or a move left behind.
-      if found[i] and string.sub(found[i], 2, 3) == string.sub(entries[i], 17, 18) then
+      if found[i] and #entries[i] == 18 and string.sub(found[i], 2, 3) == string.sub(entries[i], 17, 18) then
         ids[#ids + 1] = members[i]; values[#values + 1] = found[i]; due[#due + 1] = ''
       else
         tombs = tombs + 1
@@ -70,7 +71,8 @@ local function take(q, n)
     end
   end
   if head > 0 then redis.call('HINCRBY', M, 'head', head) end
-  if tombs > 0 then redis.call('HINCRBY', M, 'tombs', -tombs) end
+  -- Below zero by entries that are no leftovers of ours.
+  if tombs > 0 and redis.call('HINCRBY', M, 'tombs', -tombs) < 0 then redis.call('HSET', M, 'tombs', 0) end
   if #ids == 0 then return end
   for i = 1, #ids do
     claims[#claims + 1] = ids[i]

@@ -14,6 +14,7 @@ mod proxy;
 mod resp;
 mod sentinel;
 mod server;
+mod shifted_clock;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub use fake::{Fake, stranger};
 pub use proxy::{Mode, Proxy};
 pub use sentinel::Watched;
 pub use server::{Server, free_port};
+pub use shifted_clock::ShiftedClock;
 
 /// Waits for a condition; panics with `what` after ten seconds.
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
