@@ -1,4 +1,5 @@
-//! Counts what a process warns of, so that a storm of warnings is noticed.
+//! Counts what a process warns of, so that a storm of warnings is noticed. How jobs end does not count: those of the lab
+//! fail because they are told to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl WarningCount {
 
 impl Subscriber for WarningCount {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::WARN
+        metadata.is_event() && *metadata.level() <= Level::WARN && metadata.target() != "goose_worker::log"
     }
 
     fn event(&self, event: &Event<'_>) {
