@@ -27,10 +27,23 @@ pub(crate) async fn under_load_and_workers_go_on() -> Outcome {
     let flushed = now();
     let (findings, mut lab, warnings) = load.finish().await?;
     let lost = acknowledged_when(&mut lab, &findings.lost)?;
-    eprintln!(
-        "FLUSHALL: every worker went on {took:?} later, {} jobs were thrown away, {warnings} warnings",
-        lost.len()
-    );
+    let came_later: HashSet<JobId> = lab
+        .entries()?
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Acknowledged { id, at } if *at > flushed => Some(*id),
+            _ => None,
+        })
+        .collect();
+    ensure!(came_later.len() > 1_000, "only {} jobs were enqueued after the command", came_later.len());
+    // Not those that workers held already.
+    let starts = lab.entries()?.iter().filter_map(|entry| match entry {
+        Entry::Started { id, at, .. } if came_later.contains(id) => Some(*at),
+        _ => None,
+    });
+    let took = starts.min().unwrap_or(now()).since(flushed);
+    eprintln!("FLUSHALL: new jobs ran {took:?} later, {} were thrown away, {warnings} warnings", lost.len());
+    ensure!(took <= BACK_WITHIN, "workers went on only {took:?} after the command");
     ensure!(!lost.is_empty(), "there was nothing to throw away: {findings}");
     // An answer from before the command may be written down a little after it.
     let late = lost.iter().filter(|at| at.since(flushed).as_millis() > 100).count();
