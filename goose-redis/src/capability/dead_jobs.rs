@@ -75,7 +75,7 @@ impl Inner {
         // It died in its retry queue, which may live on another node: put where it belongs first.
         let there = self.names.queue(&job.queue);
         let keys = vec![there.jobs, there.ready, there.scheduled, there.wake, there.meta];
-        let args = vec![id_bytes(dead.id), value, Bytes::from_static(b"f")];
+        let args = vec![Bytes::from_static(b"0"), id_bytes(dead.id), value, Bytes::from_static(b"f")];
         self.link.eval(Lane::Data, &ENQUEUE, keys, args).await?;
         Ok(self.one_dead(&dead.queue, b"d", dead.id, Bytes::new()).await?.is_some())
     }

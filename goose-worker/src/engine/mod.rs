@@ -1,7 +1,7 @@
 //! The engine: a few named loops per pool, and who talks to whom.
 //!
 //! ```text
-//!             fetch                    one task per job             settle
+//!             fetch            runner                              settle
 //!   broker ──────────► poller ──────► executor ──────► settler ──────────► broker
 //!                      holds a few,   middleware,      gathers ends,
 //!                      waits for      handler, limits, repeats until
@@ -19,6 +19,7 @@ mod pace;
 mod panics;
 mod poller;
 mod refused;
+mod runner;
 mod settler;
 mod shutdown;
 mod supervisor;
