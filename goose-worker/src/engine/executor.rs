@@ -25,6 +25,11 @@ use crate::options::Options;
 use crate::registry::Registry;
 use crate::{Context, Middleware, Next};
 
+/// A job that keeps a thread for longer than this in its first poll is one that blocks, or computes.
+const QUICK: Duration = Duration::from_millis(1);
+/// For so many jobs after one like that each gets a task of its own.
+const APART: u64 = 1000;
+
 /// What all jobs of a pool need. One per pool; jobs hold it by one `Arc`.
 #[derive(Debug)]
 pub(crate) struct Bench {
@@ -38,6 +43,8 @@ pub(crate) struct Bench {
     pub(crate) settler: mpsc::Sender<Message>,
     /// How many jobs have ended since the start: the pool's pace.
     pub(crate) ended: AtomicU64,
+    /// Until so many jobs have ended, each gets a task of its own, because one kept a thread for long.
+    pub(crate) apart_until: AtomicU64,
     /// The grace period of a stop is over.
     pub(crate) cut: CancellationToken,
 }
@@ -80,40 +87,11 @@ impl Arrival {
     }
 }
 
-/// Starts a job, and lets it go on in a task of its own if it does not end at once. Tells the settler of its end.
-///
-/// `cx` belongs to a task that goes on with other jobs: whatever panics in here must be caught around it.
-pub(crate) fn execute(
-    bench: &Arc<Bench>,
-    mut arrival: Arrival,
-    hand: OwnedSemaphorePermit,
-    cx: &mut task::Context<'_>,
-) {
-    let hold = Hold { _suspicion: arrival.suspicion.take(), _hand: hand };
-    let claim = Untold { bench, id: arrival.job.id, receipt: Some(arrival.receipt) };
-    match bench.begin(arrival) {
-        Begun::Ended(ended) => claim.tell(*ended, hold),
-        Begun::Running(mut running) => match running.poll(cx) {
-            Poll::Ready(end) => claim.tell(running.conclude(bench, end), hold),
-            // The next poll, by its own task, is the one that is waited for.
-            Poll::Pending => {
-                claim.told();
-                drop(tokio::spawn(go_on(Arc::clone(bench), running, hold)));
-            }
-        },
-    }
-}
-
-/// Runs a job that has begun to its end and tells the settler.
-async fn go_on(bench: Arc<Bench>, running: Box<Running>, hold: Hold) {
-    let claim = Untold { bench: &bench, id: running.job.id, receipt: Some(running.receipt) };
-    match running.finish(&bench).await {
-        Some(ended) => claim.tell(ended, hold),
-        None => {
-            claim.told();
-            bench.count(hold);
-        }
-    }
+/// An end that the settler is not told yet, with what the job keeps until then.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    ended: Ended,
+    hold: Hold,
 }
 
 /// What a job keeps until the settler has taken its end.
@@ -121,6 +99,77 @@ async fn go_on(bench: Arc<Bench>, running: Box<Running>, hold: Hold) {
 struct Hold {
     _suspicion: Option<Arc<()>>,
     _hand: OwnedSemaphorePermit,
+}
+
+/// Starts a job. Answers its end if it ends at once; otherwise it goes on in a task of its own.
+///
+/// `cx` belongs to a task that goes on with other jobs: whatever panics in here must be caught around it.
+pub(crate) fn execute(
+    bench: &Arc<Bench>,
+    mut arrival: Arrival,
+    hand: OwnedSemaphorePermit,
+    cx: &mut task::Context<'_>,
+) -> Option<Outbound> {
+    let hold = Hold { _suspicion: arrival.suspicion.take(), _hand: hand };
+    let claim = Untold { bench, id: arrival.job.id, receipt: Some(arrival.receipt) };
+    let ended = match bench.begin(arrival) {
+        Begun::Ended(ended) => *ended,
+        Begun::Running(mut running) => match running.poll(cx) {
+            Poll::Ready(end) => {
+                bench.mind(running.started.elapsed());
+                running.conclude(bench, end)
+            }
+            // The next poll, by its own task, is the one that is waited for.
+            Poll::Pending => {
+                claim.told();
+                drop(tokio::spawn(go_on(Arc::clone(bench), running, hold)));
+                return None;
+            }
+        },
+    };
+    claim.told();
+    Some(Outbound { ended, hold })
+}
+
+/// Runs a job that has begun to its end and tells the settler.
+async fn go_on(bench: Arc<Bench>, running: Box<Running>, hold: Hold) {
+    let claim = Untold { bench: &bench, id: running.job.id, receipt: Some(running.receipt) };
+    let ended = running.finish(&bench).await;
+    claim.told();
+    match ended {
+        Some(ended) => tell(&bench, vec![Outbound { ended, hold }]),
+        None => bench.count(hold),
+    }
+}
+
+/// Hands ends to the settler; where it has no room, a task waits for that, and the hands with it.
+pub(crate) fn tell(bench: &Arc<Bench>, ends: Vec<Outbound>) {
+    // The settler only goes when the worker has stopped; then jobs are left to their lease.
+    let too_late = |lost| tracing::warn!(?lost, "a job ended after its worker had stopped, it will run again");
+    let mut ends = ends.into_iter();
+    while let Some(Outbound { ended, hold }) = ends.next() {
+        match bench.settler.try_send(Message::One(ended)) {
+            Ok(()) => bench.count(hold),
+            Err(mpsc::error::TrySendError::Closed(lost)) => {
+                too_late(lost);
+                bench.count(hold);
+            }
+            Err(mpsc::error::TrySendError::Full(message)) => {
+                let bench = Arc::clone(bench);
+                drop(tokio::spawn(async move {
+                    let mut next = Some((message, hold));
+                    while let Some((message, hold)) = next {
+                        if let Err(mpsc::error::SendError(lost)) = bench.settler.send(message).await {
+                            too_late(lost);
+                        }
+                        bench.count(hold);
+                        next = ends.next().map(|Outbound { ended, hold }| (Message::One(ended), hold));
+                    }
+                }));
+                return;
+            }
+        }
+    }
 }
 
 /// A claim whose end the settler does not know yet. Dropped like that, because the task unwinds, it hands the job
@@ -135,29 +184,6 @@ struct Untold<'a> {
 impl Untold<'_> {
     fn told(mut self) {
         self.receipt = None;
-    }
-
-    /// Hands an end to the settler; where it has no room, a task waits for that, and the hand with it.
-    fn tell(self, ended: Ended, hold: Hold) {
-        // The settler only goes when the worker has stopped; then the job is left to its lease.
-        let too_late = |lost| tracing::warn!(?lost, "a job ended after its worker had stopped, it will run again");
-        match self.bench.settler.try_send(Message::One(ended)) {
-            Ok(()) => self.bench.count(hold),
-            Err(mpsc::error::TrySendError::Full(message)) => {
-                let bench = Arc::clone(self.bench);
-                drop(tokio::spawn(async move {
-                    if let Err(mpsc::error::SendError(lost)) = bench.settler.send(message).await {
-                        too_late(lost);
-                    }
-                    bench.count(hold);
-                }));
-            }
-            Err(mpsc::error::TrySendError::Closed(lost)) => {
-                too_late(lost);
-                self.bench.count(hold);
-            }
-        }
-        self.told();
     }
 }
 
@@ -188,6 +214,18 @@ impl Bench {
     fn count(&self, hold: Hold) {
         self.ended.fetch_add(1, Ordering::Relaxed);
         drop(hold);
+    }
+
+    /// Whether jobs are to have a task each.
+    pub(crate) fn keeps_apart(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) < self.apart_until.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long the first poll of a job took.
+    fn mind(&self, first_poll: Duration) {
+        if first_poll > QUICK {
+            self.apart_until.store(self.ended.load(Ordering::Relaxed) + APART, Ordering::Relaxed);
+        }
     }
 
     /// Decides whether a job may start, and makes its attempt.

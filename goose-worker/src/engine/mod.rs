@@ -131,6 +131,7 @@ impl Engine {
                 options: plan.options,
                 settler,
                 ended: AtomicU64::new(0),
+                apart_until: AtomicU64::new(0),
                 cut: cut.clone(),
             };
             PoolRun::start(pool, bench, inbox, &stopping)
