@@ -120,7 +120,8 @@ impl Client {
     /// are stored. **Look at the report**: an `Ok` of this call does not say that every job is stored.
     ///
     /// A job whose id the broker still holds is left as it is and counts as enqueued, so the same jobs can be
-    /// enqueued again after [`ErrorKind::OutcomeUnknown`].
+    /// enqueued again after [`ErrorKind::OutcomeUnknown`]. One that has already finished by then is no longer
+    /// known, and runs once more.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] and [`ErrorKind::TooLarge`], with the place of the bad job.

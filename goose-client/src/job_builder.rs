@@ -169,7 +169,7 @@ impl JobBuilder {
     }
 
     /// The job, validated and not enqueued. Keep a clone to be able to enqueue it again when the outcome of
-    /// the first time is unknown:
+    /// the first time is unknown. That makes no second job, unless the first has already finished:
     ///
     /// ```
     /// use goose_client::{Client, ErrorKind, JobArgs};

@@ -18,6 +18,10 @@ use crate::lease;
 use crate::names::Names;
 use crate::server_clock::ServerClock;
 use crate::session::{self, Session};
+use crate::together::together;
+
+/// How long closing waits for jobs to be handed back.
+const HAND_BACK_LIMIT: Duration = Duration::from_secs(2);
 
 /// The Redis broker: a handle to one server, to a primary found by Sentinels, or to a cluster.
 ///
@@ -149,11 +153,11 @@ impl Broker for RedisBroker {
             if self.inner.closed.swap(true, Ordering::AcqRel) {
                 return Ok(());
             }
-            for session in self.inner.sessions() {
-                let stop = crate::consumer::stop(&self.inner, &session);
-                if tokio::time::timeout(Duration::from_secs(2), stop).await.is_err() {
-                    tracing::warn!("cannot hand back jobs; they will be recovered");
-                }
+            let sessions = self.inner.sessions();
+            // All at once: without a server each of them takes all the time it gets.
+            let stops = together(sessions.iter().map(|session| crate::consumer::stop(&self.inner, session)));
+            if tokio::time::timeout(HAND_BACK_LIMIT, stops).await.is_err() {
+                tracing::warn!("cannot hand back jobs; they will be recovered");
             }
             self.inner.link.close().await;
             Ok(())

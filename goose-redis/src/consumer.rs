@@ -1,12 +1,15 @@
 //! A claim-holding session, seen from the worker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use goose_core::broker::{Consumer, Delivery, LoopHealth, Receipt, SettleError, Settlement};
 use goose_core::{BoxFuture, Result};
+use tokio::sync::oneshot;
 
 use crate::broker::Inner;
 use crate::encoding::Claim;
+use crate::error::closed;
 use crate::session::Session;
 use crate::{fetch, lease, settle};
 
@@ -21,21 +24,41 @@ impl RedisConsumer {
     /// Starts the session's tasks on the broker's own thread.
     pub(crate) fn start(inner: Arc<Inner>, session: Arc<Session>) -> Self {
         inner.link.spawn(Box::pin(lease::serve(Arc::clone(&inner), Arc::clone(&session))));
-        inner.link.spawn(Box::pin(fetch::serve(Arc::clone(&inner), Arc::clone(&session))));
+        let fetching = inner.link.spawn(Box::pin(fetch::serve(Arc::clone(&inner), Arc::clone(&session))));
+        session.is_fetched_for_by(fetching);
         Self { inner, session }
     }
 }
 
-/// Ends a session: hands back what was claimed and not fetched, ends the lease.
-pub(crate) async fn stop(inner: &Inner, session: &Arc<Session>) -> Result<()> {
+/// How long a stop waits for the fetching task, which may be in the middle of a call to a server that is away.
+const FETCHING_ENDS_WITHIN: Duration = Duration::from_millis(500);
+
+/// Ends a session: hands back what was claimed and not fetched, ends the lease. It is done on the broker's own thread:
+/// it needs no runtime of the caller's, and comes to its end also when the caller does not wait for that.
+pub(crate) async fn stop(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<()> {
     if session.is_stopped() || session.is_abandoned() {
         return Ok(());
     }
     let buffered = session.stop();
     inner.forget(session);
+    let (tell, outcome) = oneshot::channel();
+    let (inner_there, session) = (Arc::clone(inner), Arc::clone(session));
+    inner.link.spawn(Box::pin(async move {
+        let _ = tell.send(end(&inner_there, &session, &buffered).await);
+    }));
+    outcome.await.unwrap_or_else(|_| Err(closed()))
+}
+
+async fn end(inner: &Arc<Inner>, session: &Arc<Session>, buffered: &[Delivery]) -> Result<()> {
+    // Its wait must be over before anything is handed back: the marker would wake us instead of somebody who stays.
+    if let Some(fetching) = session.fetching() {
+        let _ = tokio::time::timeout(FETCHING_ENDS_WITHIN, fetching).await;
+    }
     let claims: Vec<Claim> = buffered.iter().filter_map(|delivery| Claim::of(&delivery.receipt)).collect();
-    settle::release(inner, session, &claims).await?;
-    lease::close(inner, session).await
+    let released = settle::release(inner, session, &claims).await;
+    // Also when that failed: jobs of a session that ended in good order are recovered without counting as a crash.
+    let closed = lease::close(inner, session).await;
+    released.and(closed)
 }
 
 impl Consumer for RedisConsumer {
@@ -70,9 +93,15 @@ impl Consumer for RedisConsumer {
     }
 
     fn health(&self) -> Vec<LoopHealth> {
-        let mut heartbeat = LoopHealth::new("heartbeat", self.session.last_renewal(), self.session.lease * 5 / 6);
+        let (renewed, limit) = (self.session.last_renewal(), self.session.lease * 5 / 6);
+        let mut heartbeat = LoopHealth::new("heartbeat", renewed, limit);
         heartbeat.last_error = self.inner.last_error();
-        vec![heartbeat]
+        let link = self.inner.link.health();
+        let silent_for = if link.connected { Duration::ZERO } else { renewed };
+        let mut connection = LoopHealth::new("connection", silent_for, limit);
+        connection.restarts = link.reconnects;
+        connection.last_error = link.last_error;
+        vec![heartbeat, connection]
     }
 }
 

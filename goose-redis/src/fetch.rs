@@ -177,8 +177,6 @@ async fn fetch_group(
         }
         for (id, value) in ids.chunks(16).zip(values) {
             place += 1;
-            let id = encoding::id(id)?;
-            let claim = Claim { id, fetch, place, queue: u16::try_from(queue).unwrap_or(u16::MAX) };
             // Nil for a job that was never recovered.
             let recoveries = match recoveries.next() {
                 None | Some(Reply::Nil) => 0,
@@ -186,6 +184,8 @@ async fn fetch_group(
             };
             let due = dues.next().map(Reply::into_text).transpose()?;
             let due = due.and_then(|due| due.parse().ok()).map(Timestamp::from_millis);
+            let id = encoding::id(id)?;
+            let claim = Claim { id, fetch, place, queue: u16::try_from(queue).unwrap_or(u16::MAX) };
             let raw = RawJob { claim, value: value.into_bytes()?, due, recoveries };
             if let Some(delivery) = raw.deliver(inner, session, now).await {
                 found.deliveries.push(delivery);

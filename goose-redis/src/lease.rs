@@ -11,11 +11,13 @@ use goose_core::broker::{DeathCause, DeathReason};
 use goose_core::{Event, QueueName, Result, Timestamp};
 
 use crate::broker::Inner;
-use crate::connection::{Lane, Reply};
+use crate::connection::{Lane, Reply, Script};
 use crate::encoding::{self, Claim};
+use crate::names::QueueKeys;
 use crate::scripts::{BEAT, CHUNK, LATE, OPEN, RECOVER, SERVE, STOP};
 use crate::session::Session;
 use crate::settle;
+use crate::together::together;
 
 /// How often a lease is renewed while it lasts.
 const BEATS_PER_LEASE: u32 = 6;
@@ -23,8 +25,10 @@ const BEATS_PER_LEASE: u32 = 6;
 /// A session as others see it: its queue, its id, and the end of its lease.
 type Sighting = (QueueName, Bytes, i64);
 
-/// How many queues that we do not serve ourselves are watched in one round.
-const FOREIGN: usize = 50;
+/// How many queues of others are looked at in one turn, and how many beats pass between turns. Nobody is in a hurry
+/// there: jobs wait only where nobody works. But all workers look, so each must look at little.
+const OTHERS: usize = 10;
+const BEATS_PER_TURN: u32 = 10;
 
 /// What this process has seen of late sessions, on its own monotonic clock.
 ///
@@ -35,16 +39,36 @@ const FOREIGN: usize = 50;
 struct Watch {
     seen: HashMap<Sighting, Instant>,
     last_look: Option<Instant>,
-    /// Where to go on among the queues of others, when there are more than fit into a round.
+    /// Beats since the last turn among the queues of others.
+    beats: u32,
+    /// Where to go on among them.
     position: usize,
+    /// Those in which somebody is late: looked at with every beat until nobody is.
+    suspects: Vec<QueueName>,
 }
 
 impl Watch {
-    /// Some of the queues, in turn.
-    fn some_of<'q>(&mut self, queues: &[&'q QueueName]) -> Vec<&'q QueueName> {
-        let start = if self.position < queues.len() { self.position } else { 0 };
-        self.position = start + FOREIGN;
-        queues.iter().cycle().skip(start).take(queues.len().min(FOREIGN)).copied().collect()
+    /// Starts its turns at a place of its own, so that not all workers look at the same queues.
+    fn new(seed: usize) -> Self {
+        Self { position: seed, ..Self::default() }
+    }
+
+    /// Whether it is time for a turn; the first beat is one.
+    fn is_turn(&mut self) -> bool {
+        let is_turn = self.beats.is_multiple_of(BEATS_PER_TURN);
+        self.beats = self.beats.wrapping_add(1);
+        is_turn
+    }
+
+    /// Adds some of the queues, in turn, to those to look at.
+    fn suspect_some_of(&mut self, queues: &[QueueName]) {
+        let Some(start) = self.position.checked_rem(queues.len()) else { return };
+        self.position = start + OTHERS;
+        for queue in queues.iter().cycle().skip(start).take(queues.len().min(OTHERS)) {
+            if !self.suspects.contains(queue) {
+                self.suspects.push(queue.clone());
+            }
+        }
     }
 
     /// Takes a look at the late sessions; returns those that are dead.
@@ -55,6 +79,7 @@ impl Watch {
         }
         self.last_look = Some(now);
         self.seen.retain(|sighting, _| late.contains(sighting));
+        self.suspects.retain(|queue| late.iter().any(|(name, _, _)| name == queue));
         let is_dead = |sighting: &Sighting| {
             let since = *self.seen.entry(sighting.clone()).or_insert(now);
             // A little less than two intervals, for the looks are not exactly one apart.
@@ -70,29 +95,52 @@ pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<(
     let description = description(session);
     let names = session.queues.iter().map(|(queue, _)| Bytes::from(queue.as_str().to_owned())).collect();
     inner.link.eval(Lane::Beat, &SERVE, vec![inner.names.served()], names).await?;
-    for (_, keys) in &session.queues {
+    // All queues at once, here and below: one after the other would take as many round trips, and a slow link with many
+    // queues more time than a lease lasts.
+    let opens = session.queues.iter().map(|(_, keys)| {
         let args = vec![id.to_owned().into(), millis(session.lease), description.clone()];
-        let reply = inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args).await?;
-        inner.clock.heard(Timestamp::from_millis(reply.into_int()?));
+        inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
+    });
+    for reply in together(opens).await {
+        inner.clock.heard(Timestamp::from_millis(reply?.into_int()?));
     }
     session.renew(began);
     Ok(())
 }
 
-/// Ends a session in good order on all its queues.
-pub(crate) async fn close(inner: &Inner, session: &Session) -> Result<()> {
+/// Ends a session in good order on all its queues, and wakes somebody else where there is something to do: the marker may
+/// have woken us last.
+pub(crate) async fn close(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<()> {
     let id = session.id();
-    for (_, keys) in &session.queues {
+    let stop = |keys: &QueueKeys| {
         let args = vec![id.clone().into()];
-        inner.link.eval(Lane::Beat, &STOP, vec![keys.leases.clone(), keys.claims(&id)], args).await?;
-    }
-    Ok(())
+        let keys =
+            vec![keys.leases.clone(), keys.claims(&id), keys.ready.clone(), keys.scheduled.clone(), keys.wake.clone()];
+        (&STOP, keys, args)
+    };
+    everywhere(inner, session, stop).await.into_iter().try_for_each(|answer| answer.map(drop))
+}
+
+/// Runs a script on every queue of a session at the same time. One that fails keeps none from the others.
+async fn everywhere(
+    inner: &Inner,
+    session: &Session,
+    call: impl Fn(&QueueKeys) -> (&'static Script, Vec<Bytes>, Vec<Bytes>),
+) -> Vec<Result<Reply>> {
+    together(session.queues.iter().map(|(_, keys)| {
+        let (script, keys, args) = call(keys);
+        inner.link.eval(Lane::Beat, script, keys, args)
+    }))
+    .await
 }
 
 /// Beats until the session is over. Errors are reported and tried again, never the end of this task.
 pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let interval = session.lease / BEATS_PER_LEASE;
-    let mut watch = Watch::default();
+    // The end of an id is random, in hexadecimal.
+    let id = session.id();
+    let seed = id.get(id.len().saturating_sub(4)..).and_then(|end| usize::from_str_radix(end, 16).ok());
+    let mut watch = Watch::new(seed.unwrap_or(0));
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -112,38 +160,76 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
 
 async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, interval: Duration) -> Result<()> {
     let (id, began) = (session.id(), Instant::now());
+    let beat = |keys: &QueueKeys| {
+        (&BEAT, vec![keys.leases.clone(), keys.claims(&id)], vec![id.clone().into(), millis(session.lease)])
+    };
+    let answers = everywhere(inner, session, beat).await;
     let mut late: Vec<Sighting> = Vec::new();
-    let mut alive = true;
-    for (queue, keys) in &session.queues {
-        let args = vec![id.clone().into(), millis(session.lease)];
-        let reply = inner.link.eval(Lane::Beat, &BEAT, vec![keys.leases.clone(), keys.claims(&id)], args).await?;
-        let mut fields = reply.into_array()?.into_iter();
-        if let (Some(now), Some(is_alive)) = (fields.next(), fields.next()) {
-            inner.clock.heard(Timestamp::from_millis(now.into_int()?));
-            alive &= is_alive.into_int()? == 1;
+    let (mut alive, mut trouble) = (true, None);
+    for ((queue, _), answer) in session.queues.iter().zip(answers) {
+        match answer.and_then(|reply| read_beat(inner, queue, &id, reply, &mut late)) {
+            Ok(is_alive) => alive &= is_alive,
+            Err(error) => trouble = Some(error),
         }
-        read_late(queue, &id, fields, &mut late)?;
     }
-    if alive {
+    if !alive {
+        inner.renew_lost(session, &id).await;
+    } else if trouble.is_none() {
         session.renew(began);
         reconcile(inner, session).await?;
-    } else {
-        inner.renew_lost(session, &id).await;
     }
-    // Queues that nobody serves any more must not keep the jobs of their last, dead session.
-    let foreign: Vec<QueueName> = inner.served_queues(Lane::Beat).await?;
-    let foreign: Vec<&QueueName> =
-        foreign.iter().filter(|name| session.queues.iter().all(|(own, _)| own != *name)).collect();
-    for queue in watch.some_of(&foreign) {
-        let keys = vec![inner.names.queue(queue).leases];
-        let mut fields = inner.link.eval(Lane::Beat, &LATE, keys, Vec::new()).await?.into_array()?.into_iter();
-        fields.next();
-        read_late(queue, &id, fields, &mut late)?;
+    // What is wrong with one queue keeps nobody from recovering the jobs of another.
+    if let Err(error) = look_elsewhere(inner, session, watch, &id, &mut late).await {
+        trouble = Some(error);
     }
     for dead in watch.look(late, Instant::now(), interval) {
-        recover(inner, session, dead).await?;
+        if let Err(error) = recover(inner, session, dead).await {
+            trouble = Some(error);
+        }
     }
-    Ok(())
+    trouble.map_or(Ok(()), Err)
+}
+
+/// Reads what a beat answered; says whether the session lives.
+fn read_beat(inner: &Inner, queue: &QueueName, own: &str, reply: Reply, late: &mut Vec<Sighting>) -> Result<bool> {
+    let mut fields = reply.into_array()?.into_iter();
+    let (Some(now), Some(is_alive)) = (fields.next(), fields.next()) else { return Ok(true) };
+    inner.clock.heard(Timestamp::from_millis(now.into_int()?));
+    let is_alive = is_alive.into_int()? == 1;
+    read_late(queue, own, fields, late)?;
+    Ok(is_alive)
+}
+
+/// Looks for late sessions of other queues: those that nobody serves any more must not keep the jobs of their last, dead
+/// session.
+async fn look_elsewhere(
+    inner: &Inner,
+    session: &Session,
+    watch: &mut Watch,
+    own: &str,
+    late: &mut Vec<Sighting>,
+) -> Result<()> {
+    if watch.is_turn() {
+        let mut others: Vec<QueueName> = inner.served_queues(Lane::Beat).await?;
+        others.retain(|name| session.queues.iter().all(|(own, _)| own != name));
+        watch.suspect_some_of(&others);
+    }
+    let looks = watch.suspects.iter().map(|queue| {
+        let leases = inner.names.queue(queue).leases;
+        inner.link.eval(Lane::Beat, &LATE, vec![leases], Vec::new())
+    });
+    let mut trouble = None;
+    for (queue, answer) in watch.suspects.iter().zip(together(looks).await) {
+        let read = answer.and_then(Reply::into_array).and_then(|fields| {
+            let mut fields = fields.into_iter();
+            fields.next();
+            read_late(queue, own, fields, late)
+        });
+        if let Err(error) = read {
+            trouble = Some(error);
+        }
+    }
+    trouble.map_or(Ok(()), Err)
 }
 
 /// Reads the rest of an answer: the late sessions of a queue, but for our own.
@@ -170,9 +256,10 @@ async fn reconcile(inner: &Inner, session: &Session) -> Result<()> {
         return Ok(());
     }
     let mut found = Vec::new();
-    for (queue, key) in session.claims().into_iter().enumerate() {
-        let mut fields =
-            inner.link.command(Lane::Beat, "HGETALL", Some(key), Vec::new()).await?.into_array()?.into_iter();
+    let claims = session.claims().into_iter();
+    let reads = claims.map(|key| inner.link.command(Lane::Beat, "HGETALL", Some(key), Vec::new()));
+    for (queue, reply) in together(reads).await.into_iter().enumerate() {
+        let mut fields = reply?.into_array()?.into_iter();
         while let (Some(field), Some(token)) = (fields.next(), fields.next()) {
             let Ok(id) = encoding::id(&field.into_bytes()?) else { continue };
             if let Some(claim) = Claim::from_token(id, &token.into_text()?, queue)
@@ -238,4 +325,46 @@ fn description(session: &Session) -> Bytes {
     let worker = &session.options.worker;
     let started = goose_core::Clock::now(&goose_core::SystemClock).as_millis();
     format!("{} {} {started} {:<64}", worker.id, worker.pid, worker.host).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEAT: Duration = Duration::from_secs(1);
+
+    fn late(queue: &str, end: i64) -> Sighting {
+        (QueueName::new(queue).unwrap(), Bytes::from_static(b"0123"), end)
+    }
+
+    #[test]
+    fn dead_is_who_was_late_and_silent_for_two_beats_of_ours() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(watch.look(vec![late("a", 1)], start, BEAT).is_empty());
+        assert!(watch.look(vec![late("a", 1)], start + BEAT, BEAT).is_empty());
+        assert_eq!(watch.look(vec![late("a", 1)], start + BEAT * 2, BEAT), [late("a", 1)]);
+        // It beat in between, though late.
+        assert!(watch.look(vec![late("a", 2)], start + BEAT * 3, BEAT).is_empty());
+        // We were asleep, and may have been the only ones who were not.
+        assert!(watch.look(vec![late("a", 2)], start + BEAT * 30, BEAT).is_empty());
+        assert_eq!(watch.look(vec![late("a", 2)], start + BEAT * 32, BEAT), [late("a", 2)]);
+    }
+
+    /// However many there are, each gets its turn, and one that is suspected is not let go of in between.
+    #[test]
+    fn every_queue_of_others_is_looked_at_in_turn_and_suspects_with_every_beat() {
+        let others: Vec<QueueName> = (0..25).map(|n| QueueName::new(format!("q{n}")).unwrap()).collect();
+        let (mut watch, start) = (Watch::new(0xFFFF), Instant::now());
+        let mut dead = Vec::new();
+        for beat in 0..BEATS_PER_TURN * 3 {
+            if watch.is_turn() {
+                watch.suspect_some_of(&others);
+            }
+            assert!(watch.suspects.len() <= OTHERS + 1, "{:?}", watch.suspects);
+            let seen = watch.suspects.contains(&others[7]).then(|| late("q7", 1));
+            dead.extend(watch.look(seen.into_iter().collect(), start + BEAT * beat, BEAT));
+        }
+        assert!(dead.len() > 1, "it was looked at until somebody would have recovered it");
+        watch.suspect_some_of(&[]);
+    }
 }

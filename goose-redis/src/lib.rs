@@ -33,6 +33,7 @@ mod server_clock;
 mod session;
 mod settle;
 mod sleeper;
+mod together;
 
 #[cfg(feature = "fault-injection")]
 mod fault_injection;

@@ -79,6 +79,22 @@ impl QueueKeys {
     }
 }
 
+/// The type of a key of ours, as `TYPE` tells it.
+pub(crate) fn type_of(key: &[u8]) -> Option<&'static str> {
+    let key = std::str::from_utf8(key).ok()?;
+    let kind = match key.rsplit_once("}:") {
+        Some((_, kind)) => kind.split(':').next()?,
+        None => key.rsplit(':').next()?,
+    };
+    match kind {
+        "jobs" | "epitaphs" | "recoveries" | "meta" | "claims" => Some("hash"),
+        "ready" => Some("list"),
+        "scheduled" | "dead" | "leases" | "wake" => Some("zset"),
+        "queues" | "served" => Some("set"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +105,20 @@ mod tests {
         for key in [&keys.jobs, &keys.ready, &keys.wake, &keys.claims("0123")] {
             assert!(key.starts_with(b"goose:{mail}:"), "{key:?}");
         }
+    }
+
+    #[test]
+    fn every_key_has_a_type() {
+        let names = Names::new("a:b");
+        let k = names.queue(&QueueName::new("mail").unwrap());
+        for hash in [&k.jobs, &k.epitaphs, &k.recoveries, &k.meta, &k.claims("0123")] {
+            assert_eq!(type_of(hash), Some("hash"), "{hash:?}");
+        }
+        for zset in [&k.scheduled, &k.dead, &k.leases, &k.wake] {
+            assert_eq!(type_of(zset), Some("zset"), "{zset:?}");
+        }
+        assert_eq!(type_of(&k.ready), Some("list"));
+        assert_eq!((type_of(&names.queues()), type_of(&names.served())), (Some("set"), Some("set")));
+        assert_eq!(type_of(b"whatever"), None);
     }
 }

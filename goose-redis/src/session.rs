@@ -9,6 +9,7 @@ use goose_core::broker::{ConsumerOptions, Delivery, Shares, WorkerId};
 use goose_core::{Error, QueueName, Result};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::encoding::Claim;
 use crate::error::closed;
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     abandoned: AtomicBool,
     /// Held while a new identity is made for one that was found dead.
     pub(crate) renewing: tokio::sync::Mutex<()>,
+    /// The fetching task, for whoever must know that it has ended.
+    fetching: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -82,6 +85,7 @@ impl Session {
             stopped: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             renewing: tokio::sync::Mutex::new(()),
+            fetching: Mutex::new(None),
         }
     }
 
@@ -137,6 +141,15 @@ impl Session {
         self.hungry.notify_one();
         self.ended.notify_waiters();
         buffered
+    }
+
+    pub(crate) fn is_fetched_for_by(&self, task: JoinHandle<()>) {
+        *self.fetching.lock() = Some(task);
+    }
+
+    /// The fetching task, once.
+    pub(crate) fn fetching(&self) -> Option<JoinHandle<()>> {
+        self.fetching.lock().take()
     }
 
     // ---- the tasks' side

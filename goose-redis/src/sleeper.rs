@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fred::bytes::Bytes;
 use goose_core::{BoxFuture, Result};
+use tokio::sync::oneshot;
 
 use crate::broker::Inner;
 use crate::connection::{Topology, Waiter};
@@ -34,7 +35,8 @@ type Answer = (Box<dyn Waiter>, Result<Option<Bytes>>);
 enum State {
     /// Nothing is under way, and there may be no connection either.
     Idle(Option<Box<dyn Waiter>>),
-    UnderWay(BoxFuture<'static, Answer>),
+    /// Dropping the sender ends it early.
+    UnderWay(BoxFuture<'static, Answer>, oneshot::Sender<()>),
 }
 
 impl Sleeper {
@@ -58,7 +60,7 @@ impl Sleeper {
     pub(crate) async fn marker(&mut self) -> bool {
         let (ended, waiter, answer) = poll_fn(|cx| {
             for (n, wait) in self.waits.iter_mut().enumerate() {
-                if let State::UnderWay(under_way) = &mut wait.state
+                if let State::UnderWay(under_way, _) = &mut wait.state
                     && let Poll::Ready((waiter, answer)) = under_way.as_mut().poll(cx)
                 {
                     return Poll::Ready((n, waiter, answer));
@@ -83,12 +85,18 @@ impl Sleeper {
         }
     }
 
+    /// Closes all connections, also those that wait: a marker that comes later must wake somebody else.
     pub(crate) async fn close(self) {
         for wait in self.waits {
-            match wait.state {
-                State::Idle(Some(waiter)) => waiter.close().await,
-                // Dropping the wait closes the connection.
-                State::Idle(None) | State::UnderWay(_) => {}
+            let waiter = match wait.state {
+                State::Idle(waiter) => waiter,
+                State::UnderWay(under_way, go_on) => {
+                    drop(go_on);
+                    Some(under_way.await.0)
+                }
+            };
+            if let Some(waiter) = waiter {
+                waiter.close().await;
             }
         }
     }
@@ -102,10 +110,15 @@ impl Wait {
             None => inner.link.waiter().await?,
         };
         let markers = self.markers.clone();
-        self.state = State::UnderWay(Box::pin(async move {
-            let answer = waiter.wait(&markers, LONGEST_WAIT).await;
+        let (go_on, ended) = oneshot::channel();
+        let wait = async move {
+            let answer = tokio::select! {
+                answer = waiter.wait(&markers, LONGEST_WAIT) => answer,
+                _ = ended => Ok(None),
+            };
             (waiter, answer)
-        }));
+        };
+        self.state = State::UnderWay(Box::pin(wait), go_on);
         Ok(())
     }
 }

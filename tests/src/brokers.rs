@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goose_core::BoxError;
 use goose_core::broker::Broker;
@@ -14,6 +14,7 @@ use goose_redis::{RedisBroker, RedisOptions};
 use goose_sqlite::SqliteOptions;
 
 use crate::Result;
+use crate::lab::PATIENCE;
 use crate::servers::Topology;
 
 /// The kinds of broker the lab can run on.
@@ -102,6 +103,22 @@ pub async fn open(address: &Address, settings: Settings) -> goose_core::Result<A
             Ok(Arc::new(options.open().await?))
         }
         Address::Redis { prefix, url } => Ok(Arc::new(open_redis(prefix, url, settings).await?)),
+    }
+}
+
+/// Opens a handle as a process does that its supervisor starts again until the broker is there.
+///
+/// # Errors
+/// What the broker answers, when that does not pass or has not passed within [`PATIENCE`].
+pub async fn open_when_there(address: &Address, settings: Settings) -> goose_core::Result<Arc<dyn Broker>> {
+    let mut again = tokio::time::interval(Duration::from_millis(50));
+    let end = Instant::now() + PATIENCE;
+    loop {
+        again.tick().await;
+        match open(address, settings).await {
+            Err(error) if error.is_retryable() && Instant::now() < end => {}
+            answer => return answer,
+        }
     }
 }
 

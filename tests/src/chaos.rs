@@ -70,7 +70,21 @@ pub async fn play(run: &Run, mut tell: impl FnMut(&str)) -> Result<Findings> {
     for worker in scene.workers.drain(..) {
         worker.stop(PATIENCE).await?;
     }
-    scene.lab.judge().await
+    let findings = scene.lab.judge().await?;
+    // What there is to find out why.
+    let suspects: Vec<_> = findings.lost.iter().chain(&findings.doubled_without_fault).take(5).collect();
+    for entry in scene.lab.entries()? {
+        let is_of_interest = match entry {
+            Entry::Fault { .. } | Entry::Outage { .. } => true,
+            Entry::Acknowledged { id, .. } | Entry::Started { id, .. } | Entry::Finished { id, .. } => {
+                suspects.contains(&id)
+            }
+        };
+        if !suspects.is_empty() && is_of_interest {
+            tell(&entry.to_string());
+        }
+    }
+    Ok(findings)
 }
 
 /// The processes of a run.
@@ -137,6 +151,7 @@ impl<'a> Scene<'a> {
                 let from = now();
                 let victim = self.server(step.victim)?;
                 self.lab.servers()?.node(victim)?.restart();
+                self.lab.servers()?.wait_until_well();
                 self.lab.note_outage("killed", from)?;
             }
             Fault::PauseServer(time) => {
@@ -145,6 +160,7 @@ impl<'a> Scene<'a> {
                 self.lab.servers()?.node(victim)?.pause();
                 tokio::time::sleep(time).await;
                 self.lab.servers()?.node(victim)?.resume();
+                self.lab.servers()?.wait_until_well();
                 self.lab.note_outage("paused", from)?;
             }
             Fault::ForgetScripts => ask_all(self.lab.servers()?, &["SCRIPT", "FLUSH"]),

@@ -102,7 +102,7 @@ impl Lab {
     /// # Errors
     /// What the broker answers.
     pub async fn broker(&self) -> Result<Arc<dyn Broker>> {
-        Ok(brokers::open(&self.address, Settings::default()).await?)
+        Ok(brokers::open_when_there(&self.address, Settings::default()).await?)
     }
 
     /// A client of this process.

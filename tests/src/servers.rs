@@ -118,6 +118,13 @@ impl Servers {
         Ok(node.ok_or_else(|| format!("there is no server {n}"))?)
     }
 
+    /// Waits until they serve clients again after a restart: a cluster takes some seconds longer than its nodes.
+    pub fn wait_until_well(&self) {
+        if let Self::Cluster(cluster) = self {
+            cluster.wait_until_ok();
+        }
+    }
+
     /// The places in [`nodes`](Self::nodes) of those that are primaries now by their own account.
     #[must_use]
     pub fn primaries(&self) -> Vec<usize> {

@@ -37,7 +37,8 @@ pub trait Broker: Debug + Send + Sync + 'static {
     /// [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), after which any of them may be there.
     ///
     /// A job whose id the broker still holds, in whatever state, must be left as it is and answered with
-    /// `Enqueued`: that makes it safe to enqueue the same job again after an unknown outcome.
+    /// `Enqueued`: so the same job may be enqueued again after an unknown outcome. A job that has finished need not
+    /// be known any more, and runs again then.
     ///
     /// [`Schedule::At`](crate::Schedule) in the past means now, at the front. [`Schedule::In`](crate::Schedule)
     /// must be added to the broker's clock. The job enters [`Job::ready_queue`].

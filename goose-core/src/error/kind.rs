@@ -19,7 +19,9 @@ pub enum ErrorKind {
     /// The broker cannot be reached or is busy right now; nothing was written.
     Unavailable,
     /// The call went out and its answer was lost: it may or may not have happened.
-    /// Enqueuing the *same job id* again is safe.
+    ///
+    /// An enqueue may be repeated with the *same job id* without making two jobs of it. Only a job that was stored and
+    /// has already finished in the meantime is no longer known, and runs once more: at least once.
     OutcomeUnknown,
     /// The broker has no room left. Enqueues succeed again when there is room; workers make it, as far as the broker can
     /// still write at all.

@@ -13,7 +13,7 @@ use goose_core::broker::capability::Page;
 use goose_core::{JobId, QueueName, Result};
 
 use crate::broker::Inner;
-use crate::connection::Lane;
+use crate::connection::{Lane, Reply};
 use crate::names::QueueKeys;
 use crate::scripts::{PURGE, QUEUES, TIMED_PAGE};
 use cursor::Place;
@@ -43,8 +43,9 @@ impl Inner {
 
     async fn names_in(&self, lane: Lane, set: Bytes) -> Result<Vec<QueueName>> {
         let reply = self.link.eval(lane, &QUEUES, vec![set], Vec::new()).await?;
-        let names = reply.into_array()?.into_iter().skip(1).map(|name| name.into_text().and_then(QueueName::new));
-        let mut names: Vec<QueueName> = names.collect::<Result<_>>()?;
+        // A name that cannot be one was put there by somebody else, and must not hide the others.
+        let name = |name: Reply| name.into_text().and_then(QueueName::new).ok();
+        let mut names: Vec<QueueName> = reply.into_array()?.into_iter().skip(1).filter_map(name).collect();
         names.sort();
         Ok(names)
     }

@@ -23,8 +23,8 @@ impl Inner {
         Ok(self.queues().await?.into_iter().map(list).collect())
     }
 
-    /// Does something to one scheduled job, in whichever queue it is.
-    async fn one_scheduled(&self, what: &'static [u8], id: JobId) -> Result<Option<ScheduledJob>> {
+    /// Does something to one scheduled job, in whichever queue it is; answers its stored form, due time and recoveries.
+    async fn one_scheduled(&self, what: &'static [u8], id: JobId) -> Result<Option<(Bytes, f64, String)>> {
         for (_, k) in self.queues().await? {
             let keys = [&k.jobs, &k.ready, &k.scheduled, &k.meta, &k.wake, &k.recoveries].map(Bytes::clone).to_vec();
             let args = vec![Bytes::from_static(what), id_bytes(id)];
@@ -33,7 +33,7 @@ impl Inner {
                 && let (Some(value), Some(due), Some(crashes)) = (fields.next(), fields.next(), fields.next())
             {
                 let due = due.into_text()?.parse().unwrap_or(0.0);
-                return scheduled(&value.into_bytes()?, due, &crashes.into_text()?).map(Some);
+                return Ok(Some((value.into_bytes()?, due, crashes.into_text()?)));
             }
         }
         Ok(None)
@@ -47,9 +47,9 @@ fn scheduled(value: &[u8], due: f64, crashes: &str) -> Result<ScheduledJob> {
     Ok(ScheduledJob::new(job, Timestamp::from_millis(whole(due)), kind))
 }
 
-/// A score as the whole number it is.
+/// A score as the whole number it is; the last time there is for those beyond.
 pub(super) fn whole(score: f64) -> i64 {
-    format!("{score:.0}").parse().unwrap_or(0)
+    format!("{score:.0}").parse().unwrap_or(if score > 0.0 { i64::MAX } else { i64::MIN })
 }
 
 impl ScheduledJobs for RedisBroker {
@@ -65,7 +65,10 @@ impl ScheduledJobs for RedisBroker {
     }
 
     fn find_by_id(&self, id: JobId) -> BoxFuture<'_, Result<Option<ScheduledJob>>> {
-        Box::pin(self.inner.one_scheduled(b"?", id))
+        Box::pin(async move {
+            let found = self.inner.one_scheduled(b"?", id).await?;
+            found.map(|(value, due, crashes)| scheduled(&value, due, &crashes)).transpose()
+        })
     }
 
     fn find<'a>(&'a self, filter: &'a JobFilter, page: Page) -> BoxFuture<'a, Result<Paged<ScheduledJob>>> {

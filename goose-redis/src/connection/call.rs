@@ -4,10 +4,11 @@
 //! is the same as once. Anything else ends as [`OutcomeUnknown`](goose_core::ErrorKind::OutcomeUnknown).
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use fred::bytes::Bytes;
-use goose_core::{Error, Result};
+use goose_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
 use super::classify::{Fault, Verdict};
@@ -15,6 +16,7 @@ use super::keeper::Keeper;
 use super::pace::Pace;
 use super::wire::{End, Request, Wire};
 use super::{Repeat, Reply, Script};
+use crate::names;
 
 /// Commands that may run twice: they read, or set what is set already.
 const REPEATABLE: &[&str] = &[
@@ -46,8 +48,8 @@ pub(super) struct Call {
     request: Request,
     script: Option<&'static Script>,
     repeat: Repeat,
-    /// The first key, to name in errors.
-    key: Option<Bytes>,
+    /// Which arguments are keys. The first is named in errors, unless another is known to be at fault.
+    keys: Range<usize>,
 }
 
 impl Call {
@@ -56,17 +58,18 @@ impl Call {
         let mut all = Vec::with_capacity(2 + keys.len() + args.len());
         all.push(Bytes::from_static(script.sha().as_bytes()));
         all.push(keys.len().to_string().into());
-        let key = keys.first().cloned();
+        let places = 2..2 + keys.len();
         all.extend(keys);
         all.extend(args);
         let request = Request { slot, ..Request::new("EVALSHA", all) };
-        Self { request, script: Some(script), repeat: script.repeat, key }
+        Self { request, script: Some(script), repeat: script.repeat, keys: places }
     }
 
     pub(super) fn command(name: &'static str, key: Option<Bytes>, args: Vec<Bytes>, slot: Option<u16>) -> Self {
-        let all = key.iter().cloned().chain(args).collect();
+        let keys = 0..usize::from(key.is_some());
+        let all = key.into_iter().chain(args).collect();
         let repeat = if REPEATABLE.contains(&name) { Repeat::Always } else { Repeat::Never };
-        Self { request: Request { slot, ..Request::new(name, all) }, script: None, repeat, key }
+        Self { request: Request { slot, ..Request::new(name, all) }, script: None, repeat, keys }
     }
 
     pub(super) fn repeat(&self) -> Repeat {
@@ -78,10 +81,14 @@ impl Call {
     pub(super) async fn run(&self, keeper: &Keeper, limit: Duration, at_risk: impl Fn(bool)) -> Result<Reply> {
         let deadline = Instant::now() + limit;
         let mut pace = Pace::resending();
-        let mut lost = false;
+        let (mut lost, mut loaded) = (false, false);
+        // Why the last connection was given up: that tells a caller more than that it was.
+        let mut reason: Option<Fault> = None;
         loop {
             let fault = match keeper.wire(deadline).await {
-                Err(fault) => return Err(self.error(fault, lost)),
+                Err(fault) => {
+                    return Err(self.error(reason.filter(|_| fault.is_replaced()).unwrap_or(fault), lost, None));
+                }
                 Ok(wire) => {
                     at_risk(true);
                     match wire.send(&self.request, deadline).await {
@@ -89,6 +96,10 @@ impl Call {
                         Err(fault) => {
                             lost |= fault.verdict == Verdict::Lost;
                             at_risk(lost);
+                            if fault.kind == ErrorKind::Corrupt {
+                                let wrong = self.key_of_another_type(&wire, deadline).await;
+                                return Err(self.error(fault, lost, wrong.as_ref()));
+                            }
                             self.treat(&wire, fault, deadline).await
                         }
                     }
@@ -99,11 +110,17 @@ impl Call {
                 Verdict::Lost => self.repeat == Repeat::Always,
                 Verdict::Refused | Verdict::Unblocked => false,
             };
-            let pause = pace.pause();
+            // A script that was given to the server just now is there; only when it is forgotten again at once
+            // something is wrong.
+            let is_loaded = fault.verdict == Verdict::NoScript && !std::mem::replace(&mut loaded, true);
+            let pause = if is_loaded { Duration::ZERO } else { pace.pause() };
             if !again || Instant::now() + pause >= deadline {
-                return Err(self.error(fault, lost));
+                return Err(self.error(reason.filter(|_| fault.is_replaced()).unwrap_or(fault), lost, None));
             }
-            tracing::debug!(call = %self, fault = fault.summary(), "sending again");
+            tracing::debug!(call = %Named { call: self, key: self.keys().first() }, fault = fault.summary(), "sending again");
+            if !fault.is_replaced() {
+                reason = Some(fault);
+            }
             sleep(pause).await;
         }
     }
@@ -123,18 +140,41 @@ impl Call {
         fault
     }
 
-    fn error(&self, fault: Fault, lost: bool) -> Error {
+    fn keys(&self) -> &[Bytes] {
+        self.request.args.get(self.keys.clone()).unwrap_or_default()
+    }
+
+    /// The server does not say which of many keys it means; whoever has to mend it wants to know.
+    async fn key_of_another_type(&self, wire: &Wire, deadline: Instant) -> Option<Bytes> {
+        for key in self.keys() {
+            let request = Request { slot: self.request.slot, ..Request::new("TYPE", vec![key.clone()]) };
+            let Some(ours) = names::type_of(key) else { continue };
+            let found = wire.send(&request, deadline).await.ok()?.into_text().ok()?;
+            if found != ours && found != "none" {
+                return Some(key.clone());
+            }
+        }
+        None
+    }
+
+    fn error(&self, fault: Fault, lost: bool, at_fault: Option<&Bytes>) -> Error {
         let fault = if lost { fault.after_loss() } else { fault };
-        fault.into_error(format_args!("cannot run {self}"))
+        fault.into_error(format_args!("cannot run {}", Named { call: self, key: at_fault.or(self.keys().first()) }))
     }
 }
 
+/// A call with one of its keys.
+struct Named<'a> {
+    call: &'a Call,
+    key: Option<&'a Bytes>,
+}
+
 /// What is done to which key.
-impl fmt::Display for Call {
+impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.script {
+        match self.call.script {
             Some(script) => write!(f, "the script `{}`", script.name)?,
-            None => write!(f, "{}", self.request.command)?,
+            None => write!(f, "{}", self.call.request.command)?,
         }
         if let Some(key) = &self.key {
             write!(f, " on {}", key.escape_ascii())?;

@@ -41,6 +41,7 @@ type Meaning = (&'static str, Verdict, ErrorKind, &'static str);
 const RIGHTS: &str = "the server denies this user a right; grant what docs/brokers/redis.md lists";
 const REPLICA: &str = "the server is a read-only replica; connect to the primary, or wait for the failover to end";
 const CLUSTER_URL: &str = "the server is part of a cluster; use a redis-cluster:// url";
+const REPLACED: &str = "the connection was given up for another";
 const BUG: &str = "the server refused the call; this is a bug, please report it";
 
 /// Codes: words that stand alone.
@@ -111,7 +112,7 @@ const PHRASES: &[Meaning] = &[
         "ertificate",
         Verdict::Refused,
         ErrorKind::Misconfigured,
-        "the server's certificate is not trusted; check the host name and the system's root certificates",
+        "the server's certificate is not trusted; check the host name, and that its authority is among the root certificates of the system or of the options",
     ),
 ];
 
@@ -174,6 +175,15 @@ impl Fault {
     /// There is no connection, and nothing was sent.
     pub(super) fn unavailable(advice: &'static str) -> Self {
         Self::new(Verdict::NotNow, ErrorKind::Unavailable, advice, "")
+    }
+
+    /// The connection was given up for another by a decision of ours.
+    pub(super) fn replaced() -> Self {
+        Self::unavailable(REPLACED)
+    }
+
+    pub(super) fn is_replaced(&self) -> bool {
+        self.advice == REPLACED
     }
 
     pub(super) fn closed() -> Self {

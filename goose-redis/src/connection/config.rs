@@ -33,6 +33,8 @@ pub(super) struct Setup {
     /// How long a call waits.
     pub(super) data_limit: Duration,
     pub(super) beat_limit: Duration,
+    /// Whether a server that may throw keys away is accepted.
+    pub(super) allow_eviction: bool,
 }
 
 /// The content has a password in it.
@@ -45,6 +47,15 @@ impl fmt::Debug for Setup {
 impl Setup {
     pub(super) fn of(options: &RedisOptions) -> Result<Self> {
         let mut config = parse(options.url())?;
+        #[cfg(feature = "tls")]
+        match (wants_tls(options.url()), options.root_certificates_given()) {
+            (true, given) => config.tls = Some(super::tls::trusting(given)?),
+            (false, None) => {}
+            (false, Some(_)) => {
+                let message = "root certificates are given and the url asks for no TLS; use a rediss:// url";
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        }
         let topology = match config.server {
             ServerConfig::Clustered { .. } => Topology::Cluster,
             ServerConfig::Sentinel { .. } => Topology::Sentinel,
@@ -75,7 +86,8 @@ impl Setup {
             seeds,
             name: options.connection_name_given().to_owned(),
             data_limit: options.command_timeout,
-            beat_limit: (options.lease / 3).clamp(Duration::from_millis(200), options.command_timeout),
+            beat_limit: (options.lease / 3).max(Duration::from_millis(200)).min(options.command_timeout),
+            allow_eviction: options.evicting_is_allowed(),
         })
     }
 
@@ -170,23 +182,42 @@ fn parse(url: &str) -> Result<Config> {
         let schemes = SCHEMES.map(|scheme| format!("{scheme}://")).join(", ");
         return Err(invalid(format!("the url must start with one of {schemes}")));
     }
-    if redis_scheme.starts_with("rediss") && !cfg!(feature = "tls") {
-        return Err(invalid(format!("{scheme}:// needs the feature `tls` of this crate")));
+    if wants_tls(url) && !cfg!(feature = "tls") {
+        return Err(invalid(format!(
+            "{scheme}:// needs the feature `tls` of goose-redis; it is `redis-tls` of goose-client and goose-worker"
+        )));
     }
-    Config::from_url(url).map_err(|error| {
-        let hint = if redis_scheme.ends_with("-sentinel") {
-            "use redis-sentinel://[user:password@]host[:port][/database]?sentinelServiceName=NAME[&node=HOST:PORT]"
-        } else if redis_scheme.ends_with("-cluster") {
-            "use redis-cluster://[user:password@]host[:port][?node=HOST:PORT]"
-        } else {
-            URL_FORM
-        };
+    let (hint, parameters): (_, &[&str]) = if redis_scheme.ends_with("-sentinel") {
+        (
+            "use redis-sentinel://[user:password@]host[:port][/database]?sentinelServiceName=NAME[&node=HOST:PORT]",
+            &["sentinelServiceName", "node", "sentinelUsername", "sentinelPassword"],
+        )
+    } else if redis_scheme.ends_with("-cluster") {
+        ("use redis-cluster://[user:password@]host[:port][?node=HOST:PORT]", &["node"])
+    } else {
+        (URL_FORM, &[])
+    };
+    // fred passes over what it does not know. A typing error would go unnoticed, and what stands behind a `?` or `#` in
+    // a password that is not percent-encoded would leave its first half as a host and port to be shown in errors.
+    let known =
+        |pair: &str| pair.split_once('=').is_some_and(|(name, value)| parameters.contains(&name) && !value.is_empty());
+    if url.contains('#') || url.split_once('?').is_some_and(|(_, query)| !query.split('&').all(known)) {
+        let words = "the url has a parameter that is not known here; percent-encode special characters, and";
+        return Err(invalid(format!("{words} {hint}")));
+    }
+    // Without the `s`: of TLS fred gets to know by `tls`.
+    let plain = format!("{}{}", redis_scheme.replacen("rediss", "redis", 1), &url[scheme.len()..]);
+    Config::from_url(&plain).map_err(|error| {
         // The words of the parser name what is missing and never show the URL; the one that would is left out.
         invalid(format!("the url cannot be read; {hint}")).with_source(match error.details() {
             details if details.contains("host:port") => "invalid node parameter".to_owned(),
             details => details.to_owned(),
         })
     })
+}
+
+fn wants_tls(url: &str) -> bool {
+    ["rediss", "valkeys"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// Whether the URL has a database other than 0; fred looks for none in that of a cluster.
@@ -219,6 +250,13 @@ mod tests {
     }
 
     #[test]
+    fn heartbeats_wait_no_longer_than_anything_else() {
+        let options = RedisOptions::new("redis://localhost").command_timeout(Duration::from_millis(100));
+        let setup = Setup::of(&options).unwrap();
+        assert_eq!((setup.data_limit, setup.beat_limit), (Duration::from_millis(100), Duration::from_millis(100)));
+    }
+
+    #[test]
     fn a_bad_url_is_refused_without_showing_its_password() {
         for url in [
             "localhost:6379",
@@ -231,6 +269,13 @@ mod tests {
             "redis-cluster://u:hunter2@host?node=hunter2",
             "redis-cluster://u:hunter2@host/4",
             "redis://u@host",
+            // What is not understood is not passed over: it may be a typing error, or part of a password.
+            "redis://host?db=hunter2",
+            "redis://host?sentinelServiceName=jobs",
+            "redis-cluster://host?nodes=other:1",
+            "redis-sentinel://host?sentinelServiceName=",
+            "redis://u:1#hunter2@host",
+            "redis://u:1?hunter2@host",
         ] {
             let options = RedisOptions::new(url);
             let error = Setup::of(&options).unwrap_err();
@@ -249,6 +294,25 @@ mod tests {
         let error = setup("rediss://localhost").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("feature `tls`"), "{error}");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_is_used_where_the_url_asks_for_it_and_nowhere_else() {
+        let authority = include_bytes!("../../tests/certificates/authority.pem");
+        for (url, topology) in [
+            ("rediss://a", Topology::Standalone),
+            ("valkeys://a", Topology::Standalone),
+            ("rediss-cluster://a", Topology::Cluster),
+            ("valkeys-sentinel://a?sentinelServiceName=main", Topology::Sentinel),
+        ] {
+            let encrypted = Setup::of(&RedisOptions::new(url).root_certificates(authority)).unwrap();
+            assert!(encrypted.config.uses_tls() && encrypted.topology == topology, "{url}");
+            let url = url.replacen("rediss", "redis", 1).replacen("valkeys", "valkey", 1);
+            assert!(!setup(&url).unwrap().config.uses_tls(), "{url}");
+            let error = Setup::of(&RedisOptions::new(url).root_certificates(authority)).unwrap_err();
+            assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("rediss://"), "{error}");
+        }
     }
 
     /// Those settings whose effect shows only on a network that drops packets.

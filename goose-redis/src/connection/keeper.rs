@@ -14,10 +14,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::classify::Fault;
 use super::config::Setup;
 use super::pace::Pace;
+use super::preflight::look_again;
 use super::wire::{End, Wire};
 
 /// A connection that has lasted this long was a good one: the next is tried at once again.
 const GOOD: Duration = Duration::from_secs(2);
+
+/// One connection of each link looks again at the server, for all of them.
+const LOOKING: &str = "data";
 
 /// Owns the task that keeps the connection. Dropping it closes the connection.
 #[derive(Debug)]
@@ -119,6 +123,9 @@ async fn keep(setup: Arc<Setup>, role: &'static str, vitals: Arc<Vitals>, tell: 
                 servers.learn(wire.nodes());
                 let since = Instant::now();
                 tell.send_replace(State::Up(wire.clone()));
+                if role == LOOKING && vitals.reconnects.load(Ordering::Relaxed) > 0 {
+                    tokio::spawn(look_again(wire.clone(), Arc::clone(&setup), Arc::clone(&vitals)));
+                }
                 let fault = wire.serve(router).await;
                 vitals.reconnects.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(role, fault = fault.summary(), "lost the connection to redis, connecting again");

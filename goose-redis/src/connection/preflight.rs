@@ -1,6 +1,8 @@
 //! The check of the server before anything is entrusted to it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use fred::bytes::Bytes;
 use fred::types::config::Server;
@@ -10,8 +12,9 @@ use tokio::time::Instant;
 use super::call::load;
 use super::classify::Fault;
 use super::config::Setup;
+use super::keeper::Vitals;
 use super::wire::{Request, Wire};
-use super::{Reply, Script, Topology};
+use super::{Reply, Script};
 
 /// The oldest server whose commands suffice.
 const OLDEST: (u32, u32) = (6, 2);
@@ -24,7 +27,7 @@ redis.call('TIME')
 redis.call('LLEN', KEYS[1])
 redis.call('HLEN', KEYS[1])
 redis.call('ZCARD', KEYS[1])
-redis.call('SCARD', KEYS[1])
+redis.call('SMEMBERS', KEYS[1])
 return 1
 ";
 
@@ -34,7 +37,6 @@ pub(super) struct Wanted<'a> {
     pub(super) scripts: &'static [&'static Script],
     /// A key under the prefix that nothing uses.
     pub(super) unused_key: Bytes,
-    pub(super) allow_eviction: bool,
 }
 
 impl Wanted<'_> {
@@ -42,7 +44,7 @@ impl Wanted<'_> {
     pub(super) async fn check(&self, wire: &Wire, deadline: Instant) -> Result<()> {
         for node in wire.nodes() {
             let info = self.send(wire, &node, "INFO", Vec::new(), deadline, "read what the server is").await?;
-            Info::of(&info.into_text()?).check(&node, self.setup.topology, self.allow_eviction)?;
+            Info::of(&info.into_text()?).check(&node, self.setup)?;
             for script in self.scripts {
                 let args = vec![Bytes::from_static(b"LOAD"), Bytes::from_static(script.source.as_bytes())];
                 self.send(wire, &node, "SCRIPT", args, deadline, "give the server its scripts").await?;
@@ -81,6 +83,26 @@ impl Wanted<'_> {
     }
 }
 
+/// How long a second look may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Looks again at the servers behind a connection that was made anew: after a failover they may be others, with other
+/// settings. Nothing can be refused any more, so what is wrong is said in the log and in the health of consumers.
+pub(super) async fn look_again(wire: Wire, setup: Arc<Setup>, vitals: Arc<Vitals>) {
+    for node in wire.nodes() {
+        let request = Request { node: Some(node.clone()), ..Request::new("INFO", Vec::new()) };
+        let info = wire.send(&request, Instant::now() + LOOK_LIMIT).await;
+        let Some(info) = info.ok().and_then(|info| info.into_text().ok()) else { continue };
+        if let Err(error) = Info::of(&info).check(&node, &setup) {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the server behind the new connection is not fit for a queue"
+            );
+            *vitals.last_error.lock() = Some(format!("{error:#}"));
+        }
+    }
+}
+
 fn refused(fault: Fault, node: &Server, doing: impl std::fmt::Display) -> Error {
     fault.without_outcome().into_error(format_args!("{doing} at {}:{}", node.host, node.port))
 }
@@ -97,7 +119,8 @@ impl<'a> Info<'a> {
         self.0.get(name).copied()
     }
 
-    fn check(&self, node: &Server, topology: Topology, allow_eviction: bool) -> Result<()> {
+    fn check(&self, node: &Server, setup: &Setup) -> Result<()> {
+        let Setup { topology, allow_eviction, .. } = *setup;
         let at = format!("{}:{}", node.host, node.port);
         let misconfigured = |message: String| Err(Error::new(ErrorKind::Misconfigured, message));
         let Some(version) = self.get("redis_version") else {
@@ -146,12 +169,16 @@ fn parse_version(version: &str) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Topology;
+    use crate::options::RedisOptions;
 
     const GOOD: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n# Memory\r\nmaxmemory_policy:noeviction\r\n\
                         # Replication\r\nrole:master\r\n# Cluster\r\ncluster_enabled:0\r\n";
 
     fn check(info: &str, topology: Topology) -> Result<()> {
-        Info::of(info).check(&Server::new("db", 6379), topology, false)
+        let mut setup = Setup::of(&RedisOptions::new("redis://db"))?;
+        setup.topology = topology;
+        Info::of(info).check(&Server::new("db", 6379), &setup)
     }
 
     #[test]

@@ -32,7 +32,6 @@ pub(crate) async fn open(options: &RedisOptions, scripts: &'static [&'static Scr
     let runtime = Runtime::start()
         .map_err(|error| Error::new(ErrorKind::Unavailable, "cannot start the broker's thread").with_source(error))?;
     let unused_key = Bytes::from(format!("{}:{{unused}}:wake", options.key_prefix()));
-    let allow_eviction = options.evicting_is_allowed();
     let vitals = Arc::new(Vitals::default());
     let keep = |role| Keeper::start(runtime.handle(), Arc::clone(&setup), role, Arc::clone(&vitals));
     let lanes = Arc::new(Lanes { data: keep("data"), beat: keep("beat") });
@@ -43,7 +42,7 @@ pub(crate) async fn open(options: &RedisOptions, scripts: &'static [&'static Scr
             let cannot = || format!("cannot connect to redis at {}", setup.place());
             let wire =
                 lanes.data.first(setup.seeds.len(), deadline).await.map_err(|fault| fault.into_error(cannot()))?;
-            let wanted = Wanted { setup: &setup, scripts, unused_key, allow_eviction };
+            let wanted = Wanted { setup: &setup, scripts, unused_key };
             wanted.check(&wire, deadline).await?;
             lanes.beat.first(setup.seeds.len(), deadline).await.map_err(|fault| fault.into_error(cannot()))?;
             Ok(())

@@ -122,7 +122,7 @@ impl Wire {
     pub(super) async fn send(&self, request: &Request, deadline: Instant) -> Result<Reply, Fault> {
         let inner = &self.0;
         if *inner.end.borrow() != End::No {
-            return Err(Fault::unavailable("the connection is being replaced"));
+            return Err(Fault::replaced());
         }
         let Ok(Ok(_permit)) = timeout_at(deadline, inner.permits.acquire()).await else {
             return Err(Fault::unavailable("too many calls are waiting for the server"));
@@ -186,7 +186,7 @@ impl Wire {
                 _ = end.changed() => {}
             }
         }
-        Fault::unavailable("the connection was given up for another")
+        Fault::replaced()
     }
 
     /// Notes a new node and tells it our name, for `CLIENT LIST`. That is only for people, so nobody waits for it.

@@ -70,7 +70,8 @@ local function take(q, n)
       if #later > 0 then call('ZADD', S, unpack(later)) end
       for p = 1, passed and #passed or #members do
         local i = passed and passed[p] or p
-        if found[i] then
+        -- What is no id was put there by somebody else, here and below, and is dropped.
+        if found[i] and #members[i] == 16 then
           ids[#ids + 1] = members[i]; values[#values + 1] = found[i]; dues[#dues + 1] = scored[i * 2]
         end
       end
@@ -89,7 +90,7 @@ local function take(q, n)
         -- An entry of another generation is what a deletion or a move left behind.
         local a, b = byte(found[i], 2, 3)
         local c, d = byte(entries[i], 17, 18)
-        if a ~= c or b ~= d then found[i] = false; gone = gone + 1 end
+        if a ~= c or b ~= d or #entries[i] ~= 18 then found[i] = false; gone = gone + 1 end
       else
         gone = gone + 1
       end
@@ -106,7 +107,8 @@ local function take(q, n)
     end
   end
   if head > 0 then call('HINCRBY', M, 'head', head) end
-  if tombs > 0 then call('HINCRBY', M, 'tombs', -tombs) end
+  -- Below zero by entries that are no leftovers of ours.
+  if tombs > 0 and call('HINCRBY', M, 'tombs', -tombs) < 0 then call('HSET', M, 'tombs', 0) end
   if #ids == 0 then return end
   claim(P, ids)
   call('HINCRBY', M, 'running', #ids)

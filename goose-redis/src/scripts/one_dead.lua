@@ -6,7 +6,9 @@ local J, R, D, E, M, N, X = unpack(KEYS)
 local what, id = ARGV[1], ARGV[2]
 redis.call('LLEN', R); redis.call('HLEN', M); redis.call('ZCARD', N); redis.call('HLEN', X)
 local died, value, epitaph = redis.call('ZSCORE', D, id), redis.call('HGET', J, id), redis.call('HGET', E, id)
-if not died or not value then return { 0 } end
+if not died then return { 0 } end
+-- A dead job whose bytes are gone can still be seen and removed.
+value = value or ''
 if what ~= '?' then
   redis.call('ZREM', D, id)
   redis.call('HDEL', E, id)

@@ -21,8 +21,13 @@ if what == 'd' then
   -- Its entry stays in the list until a fetch meets it.
   redis.call('HINCRBY', M, 'tombs', 1)
 elseif what == 'p' then
-  redis.call('HSET', J, id, string.sub(value, 1, 1) .. ARGV[3] .. string.sub(value, 4))
-  redis.call('LPUSH', R, id .. ARGV[3])
+  local generation = ARGV[3]
+  -- The same one by chance would make two entries of one job.
+  if generation == string.sub(value, 2, 3) then
+    generation = string.char((string.byte(generation) + 1) % 256) .. string.sub(generation, 2)
+  end
+  redis.call('HSET', J, id, string.sub(value, 1, 1) .. generation .. string.sub(value, 4))
+  redis.call('LPUSH', R, id .. generation)
   redis.call('HINCRBY', M, 'head', -1)
   redis.call('HINCRBY', M, 'tombs', 1)
   redis.call('ZADD', N, 0, '1')

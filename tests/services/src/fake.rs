@@ -21,15 +21,26 @@ impl Fake {
     /// `answer` gets every `EVALSHA` of scripts with the given number of keys or more, in the order in which they come,
     /// with the connection's number. It answers in the words of the protocol; `None` says nothing.
     pub fn start(answer: impl FnMut(usize, &[String]) -> Option<String> + Send + 'static) -> Self {
+        Self::saying(INFO.to_owned(), answer)
+    }
+
+    /// One that says it is of some version, and otherwise as good as any.
+    #[must_use]
+    pub fn of_version(version: &str) -> Self {
+        Self::saying(INFO.replace("7.0.15", version), |_, _| None)
+    }
+
+    fn saying(info: String, answer: impl FnMut(usize, &[String]) -> Option<String> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let answer = Arc::new(Mutex::new(answer));
         let streams = Arc::new(Mutex::new(Vec::new()));
         let open = Arc::clone(&streams);
+        let info: Arc<str> = info.into();
         thread::spawn(move || {
             for (number, stream) in listener.incoming().flatten().enumerate() {
                 open.lock().expect("no panic").extend(stream.try_clone());
-                let answer = Arc::clone(&answer);
+                let (answer, info) = (Arc::clone(&answer), Arc::clone(&info));
                 thread::spawn(move || {
                     let Ok(mut out) = stream.try_clone() else { return };
                     let mut reader = BufReader::new(stream);
@@ -38,7 +49,7 @@ impl Fake {
                         let reply = match command.as_str() {
                             "EVALSHA" if words.iter().any(|word| word.contains("unused")) => Some(":1\r\n".to_owned()),
                             "EVALSHA" => (answer.lock().expect("no panic"))(number, &words),
-                            "INFO" => Some(format!("${}\r\n{INFO}\r\n", INFO.len())),
+                            "INFO" => Some(format!("${}\r\n{info}\r\n", info.len())),
                             "CLIENT" if words[1] == "ID" => Some(":1\r\n".to_owned()),
                             "BZPOPMIN" => Some("*-1\r\n".to_owned()),
                             _ => Some("+OK\r\n".to_owned()),

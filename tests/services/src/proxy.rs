@@ -3,9 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How many chunks may be on their way in one direction.
+const ON_THE_WAY: usize = 256;
 
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,11 @@ struct Shared {
     server: u16,
     mode: AtomicU8,
     delay_ms: AtomicU64,
+    /// Bytes a second and direction; zero for any number.
+    rate: AtomicU64,
+    /// Connections are numbered; those below this one are swallowed for good.
+    deaf_below: AtomicU64,
+    accepted: AtomicU64,
     over: AtomicBool,
     cut: AtomicU64,
     /// Every so many answers one is cut in the middle; zero for none.
@@ -53,6 +62,9 @@ impl Proxy {
             server,
             mode: AtomicU8::new(0),
             delay_ms: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
+            deaf_below: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
             over: AtomicBool::new(false),
             cut: AtomicU64::new(0),
             cut_every: AtomicU64::new(0),
@@ -85,7 +97,24 @@ impl Proxy {
         self.shared.mode.store(mode as u8, Ordering::SeqCst);
     }
 
-    /// What every chunk of bytes waits, in each direction.
+    /// The connections that are open now swallow everything for good, in both directions, and stay open. New ones are
+    /// as good as ever.
+    pub fn swallow_open(&self) {
+        self.shared.deaf_below.store(self.shared.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// How many connections were ever made.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes get through in a second, on each connection and in each direction; zero for any number.
+    pub fn rate(&self, bytes_per_second: u64) {
+        self.shared.rate.store(bytes_per_second, Ordering::SeqCst);
+    }
+
+    /// How long every byte is on its way, in each direction. Bytes follow each other: it is not time per chunk.
     pub fn delay(&self, delay: Duration) {
         self.shared.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -144,9 +173,16 @@ impl Shared {
         if let (Ok(a), Ok(b)) = (client.try_clone(), server.try_clone()) {
             self.streams.lock().expect("no panic").extend([a, b]);
         }
+        let number = self.accepted.fetch_add(1, Ordering::SeqCst);
         for (from, to, is_answer) in [(client, server, false), (server2, client2, true)] {
+            let (chunks, on_the_way) = sync_channel(ON_THE_WAY);
+            let Ok(from2) = from.try_clone() else { return };
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.copy(from, to, is_answer));
+            thread::spawn(move || shared.take_in(number, from, is_answer, &chunks));
+            thread::spawn(move || {
+                pass_on(&on_the_way, &to);
+                let _ = (from2.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+            });
         }
     }
 
@@ -164,12 +200,13 @@ impl Shared {
         found
     }
 
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
+    /// Reads one direction of a connection until it ends or is cut.
+    fn take_in(&self, number: u64, mut from: TcpStream, is_answer: bool, chunks: &SyncSender<(Instant, Vec<u8>)>) {
         let mut buffer = vec![0; 64 * 1024];
+        let mut free_at = Instant::now();
         while let Ok(n @ 1..) = from.read(&mut buffer) {
-            let delay = Duration::from_millis(self.delay_ms.load(Ordering::SeqCst));
-            if !delay.is_zero() {
-                crate::rest(delay);
+            if number < self.deaf_below.load(Ordering::SeqCst) {
+                continue;
             }
             match self.mode() {
                 Mode::Swallow => continue,
@@ -180,15 +217,33 @@ impl Shared {
                 }
                 Mode::Pass | Mode::CutAnswer | Mode::Refuse => {}
             }
-            if is_answer && self.is_due(&buffer[..n]) {
-                self.cut.fetch_add(1, Ordering::SeqCst);
-                let _ = to.write_all(&buffer[..n / 2]);
+            let is_cut = is_answer && self.is_due(&buffer[..n]);
+            let passed = if is_cut { n / 2 } else { n };
+            let now = Instant::now();
+            if let Some(nanos) = (passed as u64 * 1_000_000_000).checked_div(self.rate.load(Ordering::SeqCst)) {
+                free_at = free_at.max(now) + Duration::from_nanos(nanos);
+            }
+            let arrival = free_at.max(now) + Duration::from_millis(self.delay_ms.load(Ordering::SeqCst));
+            if chunks.send((arrival, buffer[..passed].to_vec())).is_err() {
                 break;
             }
-            if to.write_all(&buffer[..n]).is_err() {
+            if is_cut {
+                self.cut.fetch_add(1, Ordering::SeqCst);
                 break;
             }
         }
-        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
+}
+
+/// Writes what is on its way when its time has come.
+fn pass_on(on_the_way: &Receiver<(Instant, Vec<u8>)>, mut to: &TcpStream) {
+    for (arrival, chunk) in on_the_way {
+        let wait = arrival.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            crate::rest(wait);
+        }
+        if to.write_all(&chunk).is_err() {
+            return;
+        }
     }
 }

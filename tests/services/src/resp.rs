@@ -28,12 +28,14 @@ impl Connection {
     }
 
     /// The answer as text: elements of arrays on lines of their own, errors with their minus sign.
-    pub(crate) fn ask(&mut self, words: &[&str]) -> io::Result<String> {
-        let mut command = format!("*{}\r\n", words.len());
-        for word in words {
-            command += &format!("${}\r\n{word}\r\n", word.len());
+    pub(crate) fn ask<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<String> {
+        let mut command = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words.iter().map(AsRef::as_ref) {
+            command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            command.extend_from_slice(word);
+            command.extend_from_slice(b"\r\n");
         }
-        self.0.get_mut().write_all(command.as_bytes())?;
+        self.0.get_mut().write_all(&command)?;
         self.read_answer()
     }
 

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use crate::leash;
 use crate::resp::Connection;
 
 /// A running server. Dropping it kills it.
@@ -13,7 +14,10 @@ use crate::resp::Connection;
 pub struct Server {
     port: u16,
     args: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Child,
+    /// Whether the process is still to be ended.
+    is_held: bool,
     folder: tempfile::TempDir,
     /// For `ask` on servers that want one.
     pub user: Option<(String, String)>,
@@ -35,20 +39,29 @@ impl Server {
     /// A server with further settings, as `--name value`.
     #[must_use]
     pub fn with(args: &[&str]) -> Self {
+        Self::with_environment(args, &[])
+    }
+
+    /// A server with further settings and environment variables.
+    #[must_use]
+    pub fn with_environment(args: &[&str], environment: &[(&str, String)]) -> Self {
         // Somebody else may take the port before the server does.
         for _ in 0..20 {
-            if let Some(server) = Self::try_start(free_port(), args) {
+            if let Some(server) = Self::try_start(free_port(), args, environment) {
                 return server;
             }
         }
-        panic!("no server could be started; is redis-server installed?");
+        panic!("no server could be started with `{}`; install redis or set GOOSE_REDIS_SERVER", command());
     }
 
-    fn try_start(port: u16, args: &[&str]) -> Option<Self> {
+    fn try_start(port: u16, args: &[&str], environment: &[(&str, String)]) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        leash::remove_at_the_end(folder.path());
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let process = spawn(port, folder.path(), &args);
-        let mut server = Self { port, args, process, folder, user: None };
+        let owned = |(name, value): &(&str, String)| ((*name).to_owned(), value.clone());
+        let environment: Vec<(String, String)> = environment.iter().map(owned).collect();
+        let process = spawn(port, folder.path(), &args, &environment);
+        let mut server = Self { port, args, environment, process, is_held: true, folder, user: None };
         server.comes_up().then_some(server)
     }
 
@@ -77,8 +90,7 @@ impl Server {
     }
 
     /// Sends one command on a connection of its own; panics when the server is not there.
-    #[expect(clippy::must_use_candidate, reason = "most answers are of no interest")]
-    pub fn ask(&self, words: &[&str]) -> String {
+    pub fn ask<W: AsRef<[u8]>>(&self, words: &[W]) -> String {
         self.try_ask(words).expect("the server answers")
     }
 
@@ -86,12 +98,20 @@ impl Server {
     ///
     /// # Errors
     /// The server is not there.
-    pub fn try_ask(&self, words: &[&str]) -> std::io::Result<String> {
+    pub fn try_ask<W: AsRef<[u8]>>(&self, words: &[W]) -> std::io::Result<String> {
         let mut connection = Connection::open(self.port)?;
         if let Some((user, password)) = &self.user {
             connection.ask(&["AUTH", user, password])?;
         }
         connection.ask(words)
+    }
+
+    /// Sends one command to one of the databases; panics when the server is not there.
+    #[must_use]
+    pub fn ask_in<W: AsRef<[u8]>>(&self, database: &str, words: &[W]) -> String {
+        let mut connection = Connection::open(self.port).expect("the server answers");
+        connection.ask(&["SELECT", database]).expect("the server answers");
+        connection.ask(words).expect("the server answers")
     }
 
     /// The lines of `CLIENT LIST` without the one that asked.
@@ -105,14 +125,18 @@ impl Server {
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if std::mem::take(&mut self.is_held) {
+            let _ = self.process.kill();
+            leash::release(self.pid());
+            let _ = self.process.wait();
+        }
     }
 
     /// Starts it again on the same port, without its data unless it is told to keep them.
     pub fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.port, self.folder.path(), &self.args);
+        self.process = spawn(self.port, self.folder.path(), &self.args, &self.environment);
+        self.is_held = true;
         assert!(self.comes_up(), "the server did not come back");
     }
 
@@ -153,12 +177,13 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, folder: &std::path::Path, args: &[String]) -> Child {
+fn spawn(port: u16, folder: &std::path::Path, args: &[String], environment: &[(String, String)]) -> Child {
     let command = command();
     let mut words = command.split_whitespace();
     let program = words.next().expect("GOOSE_REDIS_SERVER is empty; unset it, or give the command of a server");
     let defaults = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"];
-    Command::new(program)
+    leash::on_leash(program)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .args(words)
         // A sentinel takes its configuration file first.
         .args(args.iter().take_while(|arg| !arg.starts_with("--")))
@@ -166,10 +191,10 @@ fn spawn(port: u16, folder: &std::path::Path, args: &[String]) -> Child {
         .arg(folder)
         .args(if args.iter().any(|arg| arg == "--sentinel") { &defaults[..2] } else { &defaults[..] })
         .args(args.iter().skip_while(|arg| !arg.starts_with("--")))
-        .stdout(Stdio::null())
+        .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {command}: {error}; install redis or set GOOSE_REDIS_SERVER"))
+        .expect("sh")
 }
 
 /// The command that was asked for, or what is installed.

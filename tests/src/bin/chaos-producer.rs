@@ -32,7 +32,7 @@ async fn produce() -> goose_tests::Result<()> {
     let mut mix = SplitMix64(flags.take("seed")?.unwrap_or(1));
     flags.finish()?;
 
-    let client = Client::new(brokers::open(&address, Settings::default()).await?);
+    let client = Client::new(brokers::open_when_there(&address, Settings::default()).await?);
     let mut left = jobs;
     while left > 0 {
         let now = left.min(batch.max(1));

@@ -35,7 +35,7 @@ fn work() -> goose_tests::Result<()> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
-        let broker = brokers::open(&address, Settings { lease }).await?;
+        let broker = brokers::open_when_there(&address, Settings { lease }).await?;
         let mut worker = Worker::builder(broker)
             .concurrency(concurrency)
             .grace_period(grace_period)
