@@ -140,29 +140,21 @@ impl Claim {
     }
 }
 
-/// Writes ids and tokens of many claims into one piece of memory.
-pub(crate) struct ClaimNames(BytesMut);
+/// How long the name of a claim is, as `settle.lua` cuts it: the id, and the token with the number of the fetch, a dot
+/// and the place.
+pub(crate) const NAME: usize = 16 + 21;
 
-/// The number of the fetch, a dot, the place.
-const TOKEN: usize = 21;
-
-impl ClaimNames {
-    pub(crate) fn with_capacity(claims: usize) -> Self {
-        Self(BytesMut::with_capacity(claims * (16 + TOKEN)))
-    }
-
-    /// Id and token.
-    pub(crate) fn of(&mut self, claim: Claim) -> [Bytes; 2] {
-        self.0.put_slice(claim.id.as_bytes());
-        let id = self.0.split().freeze();
+impl Claim {
+    /// Writes id and token.
+    pub(crate) fn write_name(self, to: &mut BytesMut) {
+        to.put_slice(self.id.as_bytes());
         for shift in (0..16).rev() {
-            self.0.put_u8(b"0123456789abcdef"[usize::try_from(claim.fetch >> (shift * 4) & 0xF).unwrap_or(0)]);
+            to.put_u8(b"0123456789abcdef"[usize::try_from(self.fetch >> (shift * 4) & 0xF).unwrap_or(0)]);
         }
-        self.0.put_u8(b'.');
+        to.put_u8(b'.');
         for unit in [1000, 100, 10, 1] {
-            self.0.put_u8(b'0' + u8::try_from(claim.place / unit % 10).unwrap_or(0));
+            to.put_u8(b'0' + u8::try_from(self.place / unit % 10).unwrap_or(0));
         }
-        [id, self.0.split().freeze()]
     }
 }
 
@@ -194,8 +186,9 @@ mod tests {
         assert_eq!((header.kind, header.skip_dead_queue, header.since, read), (Kind::Retry, true, since, job.clone()));
         let claim = Claim { id: job.id, fetch: u64::MAX - 1, place: 1000, queue: 7 };
         assert_eq!(Claim::of(&claim.receipt()), Some(claim));
-        let [id, token] = ClaimNames::with_capacity(1).of(claim);
-        assert_eq!((&id[..], &token[..]), (&job.id.as_bytes()[..], claim.token().as_bytes()));
+        let mut name = BytesMut::new();
+        claim.write_name(&mut name);
+        assert_eq!((&name[..16], &name[16..NAME]), (&job.id.as_bytes()[..], claim.token().as_bytes()));
         assert_eq!(split(b"short").unwrap_err().kind(), ErrorKind::Decode);
     }
 }

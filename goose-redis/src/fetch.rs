@@ -169,10 +169,13 @@ async fn fetch_group(
         let mut part = || parts.next().ok_or_else(too_short);
         let number = usize::try_from(part()?.into_int()?).ok();
         let queue = number.and_then(|number| group.get(number - 1)).copied().ok_or_else(too_short)?;
-        let (ids, values) = (part()?.into_array()?, part()?.into_array()?);
+        let (ids, values) = (part()?.into_bytes()?, part()?.into_array()?);
         let (mut dues, mut recoveries) = (part()?.into_array()?.into_iter(), part()?.into_array()?.into_iter());
-        found.deliveries.reserve(ids.len());
-        for (id, value) in ids.into_iter().zip(values) {
+        found.deliveries.reserve(values.len());
+        if ids.len() != values.len() * 16 {
+            return Err(too_short());
+        }
+        for (id, value) in ids.chunks(16).zip(values) {
             place += 1;
             // Nil for a job that was never recovered.
             let recoveries = match recoveries.next() {
@@ -181,15 +184,7 @@ async fn fetch_group(
             };
             let due = dues.next().map(Reply::into_text).transpose()?;
             let due = due.and_then(|due| due.parse().ok()).map(Timestamp::from_millis);
-            let id = match encoding::id(&id.into_bytes()?) {
-                Ok(id) => id,
-                // It stays claimed until the session ends, and must not take along those beside it, which are claimed too.
-                Err(error) => {
-                    let queue = &session.queues[queue].0;
-                    tracing::warn!(%queue, error = format!("{error:#}"), "left an entry alone");
-                    continue;
-                }
-            };
+            let id = encoding::id(id)?;
             let claim = Claim { id, fetch, place, queue: u16::try_from(queue).unwrap_or(u16::MAX) };
             let raw = RawJob { claim, value: value.into_bytes()?, due, recoveries };
             if let Some(delivery) = raw.deliver(inner, session, now).await {

@@ -100,8 +100,11 @@ impl Session {
         if state.buffer.is_empty() {
             return state.failure.take().map(Err);
         }
-        let n = up_to.min(state.buffer.len());
-        Some(Ok(state.buffer.drain(..n).collect()))
+        if state.buffer.len() <= up_to {
+            // Handed over as it is: jobs are large, and copying them would show.
+            return Some(Ok(std::mem::take(&mut state.buffer).into()));
+        }
+        Some(Ok(state.buffer.drain(..up_to).collect()))
     }
 
     /// Says that a fetch waits, until the guard is dropped.
@@ -214,7 +217,13 @@ impl Session {
         if jobs.is_empty() {
             return;
         }
-        self.state.lock().buffer.extend(jobs);
+        let mut state = self.state.lock();
+        if state.buffer.is_empty() {
+            state.buffer = jobs.into();
+        } else {
+            state.buffer.extend(jobs);
+        }
+        drop(state);
         self.wanted.store(0, Ordering::Release);
         self.delivered.notify_one();
     }

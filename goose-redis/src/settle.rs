@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use fred::bytes::Bytes;
+use fred::bytes::{Bytes, BytesMut};
 use goose_core::broker::{DeathReason, SettleError, Settlement, Verdict};
 use goose_core::{Error, ErrorKind, Job, QueueName, Result, Timestamp};
 
 use crate::again::again;
 use crate::broker::Inner;
 use crate::connection::{Lane, Reply};
-use crate::encoding::{self, Claim, ClaimNames, Kind};
+use crate::encoding::{self, Claim, Kind, NAME};
 use crate::scripts::{CHUNK, ENQUEUE, SETTLE};
 use crate::session::Session;
 
@@ -127,18 +127,23 @@ async fn run(inner: &Inner, session: &Session, queue: usize, ends: &[&End]) -> R
     let (_, k) = &session.queues[queue];
     let claims = k.claims(&session.id());
     let keys = [&claims, &k.jobs, &k.ready, &k.scheduled, &k.dead, &k.epitaphs, &k.recoveries, &k.meta, &k.wake];
-    // Done jobs come first, and as few values each as can be.
+    // Done jobs come first, all in one value.
     let done = ends.iter().filter(|end| end.is_done()).count();
-    let mut names = ClaimNames::with_capacity(ends.len());
-    let mut args = Vec::with_capacity(1 + done * 2 + (ends.len() - done) * 6);
-    args.push(done.to_string().into());
+    let mut names = BytesMut::with_capacity(done * NAME);
     for end in ends.iter().filter(|end| end.is_done()) {
-        args.extend(names.of(end.claim));
+        end.claim.write_name(&mut names);
     }
+    let mut args = Vec::with_capacity(1 + (ends.len() - done) * 6);
+    args.push(names.freeze());
     for end in ends.iter().filter(|end| !end.is_done()) {
-        args.extend(names.of(end.claim));
-        let delay = if end.delay == 0 { Bytes::from_static(b"0") } else { end.delay.to_string().into() };
-        args.extend([Bytes::from_static(end.verdict), delay, end.value.clone(), end.reason.clone()]);
+        args.extend([
+            Bytes::copy_from_slice(end.claim.id.as_bytes()),
+            end.claim.token().into(),
+            Bytes::from_static(end.verdict),
+            end.delay.to_string().into(),
+            end.value.clone(),
+            end.reason.clone(),
+        ]);
     }
     let reply = match inner.link.eval(Lane::Data, &SETTLE, keys.map(Bytes::clone).to_vec(), args).await? {
         Reply::Int(1) => return Ok(vec![true; ends.len()]),

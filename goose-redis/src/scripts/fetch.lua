@@ -2,8 +2,8 @@
 -- KEYS  per queue: jobs, ready, scheduled, wake, meta, recoveries, claims of the session
 -- ARGV  1 how many in all  2 the claim's token  3 lease in ms  then per queue: its part of the first pass
 -- returns  { now, next due time when nothing was claimed or else '', lost (1 when the session was found dead),
---            then in the order of the claims: { number of the queue, ids, values, due times of the first of them,
---            recoveries (none when all are zero) } }
+--            then in the order of the claims: { number of the queue, ids (16 bytes each, in one text), values, due
+--            times of the first of them, recoveries (none when all are zero) } }
 local call, byte, sub = redis.call, string.byte, string.sub
 local want, token = tonumber(ARGV[1]), ARGV[2]
 local t = call('TIME')
@@ -112,7 +112,7 @@ local function take(q, n)
   if #ids == 0 then return end
   claim(P, ids)
   call('HINCRBY', M, 'running', #ids)
-  out[#out + 1] = { q, ids, values, dues, suspects[q] and call('HMGET', X, unpack(ids)) or {} }
+  out[#out + 1] = { q, table.concat(ids), values, dues, suspects[q] and call('HMGET', X, unpack(ids)) or {} }
   got = got + #ids
 end
 

@@ -1,8 +1,10 @@
 //! Runs one job: may it start, decode, middleware, handler, limit, end.
 
-use std::future;
+use std::future::{self, Future};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use goose_core::broker::{Consumer, Delivery, Receipt, Verdict};
@@ -11,18 +13,22 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use super::ended::{Ended, Report};
 use super::panics::{CatchUnwind, caught};
+use super::poller::at;
 use super::settler::Message;
 use super::verdict::{self, AttemptEnd};
 use crate::context::Surroundings;
-use crate::handler::ErasedHandler;
 use crate::observers::Observers;
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::{Context, Middleware, Next};
+
+/// A job that keeps a thread for longer than this in its first poll is one that blocks, or computes.
+const QUICK: Duration = Duration::from_millis(1);
+/// For so many jobs after one like that each gets a task of its own.
+const APART: u64 = 1000;
 
 /// What all jobs of a pool need. One per pool; jobs hold it by one `Arc`.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub(crate) struct Bench {
     pub(crate) settler: mpsc::Sender<Message>,
     /// How many jobs have ended since the start: the pool's pace.
     pub(crate) ended: AtomicU64,
+    /// Until so many jobs have ended, each gets a task of its own, because one kept a thread for long.
+    pub(crate) apart_until: AtomicU64,
     /// The grace period of a stop is over.
     pub(crate) cut: CancellationToken,
 }
@@ -54,41 +62,120 @@ impl std::fmt::Debug for Chain {
 /// A claimed job and the moment it arrived, so that the broker's clock can be read without asking the broker.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) delivery: Delivery,
+    /// Shared by nobody before the job starts. Behind a pointer from here on, for jobs are large and move a lot.
+    pub(crate) job: Arc<Job>,
+    pub(crate) receipt: Receipt,
+    recoveries: u32,
+    ready_at: Timestamp,
+    claimed_at: Timestamp,
     pub(crate) at: Instant,
     /// Held until its end by a job that may be what kills its workers.
-    pub(crate) suspicion: Option<Arc<()>>,
+    suspicion: Option<Arc<()>>,
 }
 
 impl Arrival {
-    /// Now on the broker's clock: the claim's time, moved on by this process's monotonic clock.
-    fn now(&self) -> Timestamp {
-        let passed = self.at.elapsed().as_millis();
+    pub(crate) fn new(delivery: Delivery, at: Instant, suspicion: Option<Arc<()>>) -> Self {
+        let Delivery { job, receipt, recoveries, ready_at, claimed_at, .. } = delivery;
+        Self { job: Arc::new(job), receipt, recoveries, ready_at, claimed_at, at, suspicion }
+    }
+
+    /// A moment on the broker's clock: the claim's time, moved on by this process's monotonic clock.
+    fn on_broker_clock(&self, at: Instant) -> Timestamp {
+        let passed = at.saturating_duration_since(self.at).as_millis();
         // Cut to whole milliseconds, for `saturating_add` rounds up and would make a fresh claim late.
-        self.delivery.claimed_at.saturating_add(Duration::from_millis(u64::try_from(passed).unwrap_or(u64::MAX)))
+        self.claimed_at.saturating_add(Duration::from_millis(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 }
 
-/// Runs one job to its end and tells the settler. Holds its hand until the settler has taken the end.
-pub(crate) async fn execute(bench: Arc<Bench>, mut arrival: Arrival, hand: OwnedSemaphorePermit) {
-    let suspicion = arrival.suspicion.take();
-    let Delivery { job, receipt, .. } = &arrival.delivery;
-    let claim = Untold { bench: &bench, id: job.id, receipt: Some(*receipt) };
-    if let Some(ended) = bench.attempt(arrival).await {
-        // The settler only goes when the worker has stopped; then the job is left to its lease.
-        if let Err(mpsc::error::SendError(lost)) = bench.settler.send(Message::One(ended)).await {
-            tracing::warn!(?lost, "a job ended after its worker had stopped, it will run again");
+/// An end that the settler is not told yet, with what the job keeps until then.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    ended: Ended,
+    hold: Hold,
+}
+
+/// What a job keeps until the settler has taken its end.
+#[derive(Debug)]
+struct Hold {
+    _suspicion: Option<Arc<()>>,
+    _hand: OwnedSemaphorePermit,
+}
+
+/// Starts a job. Answers its end if it ends at once; otherwise it goes on in a task of its own.
+///
+/// `cx` belongs to a task that goes on with other jobs: whatever panics in here must be caught around it.
+pub(crate) fn execute(
+    bench: &Arc<Bench>,
+    mut arrival: Arrival,
+    hand: OwnedSemaphorePermit,
+    cx: &mut task::Context<'_>,
+) -> Option<Outbound> {
+    let hold = Hold { _suspicion: arrival.suspicion.take(), _hand: hand };
+    let claim = Untold { bench, id: arrival.job.id, receipt: Some(arrival.receipt) };
+    let ended = match bench.begin(arrival) {
+        Begun::Ended(ended) => *ended,
+        Begun::Running(mut running) => match running.poll(cx) {
+            Poll::Ready(end) => {
+                bench.mind(running.started.elapsed());
+                running.conclude(bench, end)
+            }
+            // The next poll, by its own task, is the one that is waited for.
+            Poll::Pending => {
+                claim.told();
+                drop(tokio::spawn(go_on(Arc::clone(bench), running, hold)));
+                return None;
+            }
+        },
+    };
+    claim.told();
+    Some(Outbound { ended, hold })
+}
+
+/// Runs a job that has begun to its end and tells the settler.
+async fn go_on(bench: Arc<Bench>, running: Box<Running>, hold: Hold) {
+    let claim = Untold { bench: &bench, id: running.job.id, receipt: Some(running.receipt) };
+    let ended = running.finish(&bench).await;
+    claim.told();
+    match ended {
+        Some(ended) => tell(&bench, vec![Outbound { ended, hold }]),
+        None => bench.count(hold),
+    }
+}
+
+/// Hands ends to the settler; where it has no room, a task waits for that, and the hands with it.
+pub(crate) fn tell(bench: &Arc<Bench>, ends: Vec<Outbound>) {
+    // The settler only goes when the worker has stopped; then jobs are left to their lease.
+    let too_late = |lost| tracing::warn!(?lost, "a job ended after its worker had stopped, it will run again");
+    let mut ends = ends.into_iter();
+    while let Some(Outbound { ended, hold }) = ends.next() {
+        match bench.settler.try_send(Message::One(ended)) {
+            Ok(()) => bench.count(hold),
+            Err(mpsc::error::TrySendError::Closed(lost)) => {
+                too_late(lost);
+                bench.count(hold);
+            }
+            Err(mpsc::error::TrySendError::Full(message)) => {
+                let bench = Arc::clone(bench);
+                drop(tokio::spawn(async move {
+                    let mut next = Some((message, hold));
+                    while let Some((message, hold)) = next {
+                        if let Err(mpsc::error::SendError(lost)) = bench.settler.send(message).await {
+                            too_late(lost);
+                        }
+                        bench.count(hold);
+                        next = ends.next().map(|Outbound { ended, hold }| (Message::One(ended), hold));
+                    }
+                }));
+                return;
+            }
         }
     }
-    claim.told();
-    bench.ended.fetch_add(1, Ordering::Relaxed);
-    drop((suspicion, hand));
 }
 
 /// A claim whose end the settler does not know yet. Dropped like that, because the task unwinds, it hands the job
 /// back: whatever breaks in here, a claim must not stay for ever.
 struct Untold<'a> {
-    bench: &'a Bench,
+    bench: &'a Arc<Bench>,
     id: JobId,
     /// `None` once it is told.
     receipt: Option<Receipt>,
@@ -115,58 +202,68 @@ impl Drop for Untold<'_> {
     }
 }
 
-impl Bench {
-    /// `None` where the job must be left to its lease.
-    async fn attempt(&self, arrival: Arrival) -> Option<Ended> {
-        let now = arrival.now();
-        let receipt = arrival.delivery.receipt;
-        // Whoever cannot be sure of a claim must not start the job: somebody else may have it.
-        if !self.consumer.holds(&receipt) {
-            return Some(Ended::released(receipt, Arc::new(arrival.delivery.job)));
-        }
-        let Delivery { mut job, recoveries, ready_at, claimed_at, .. } = arrival.delivery;
-        if job.expires_at.is_some_and(|expires_at| expires_at < now) {
-            return Some(Ended::new(receipt, (Verdict::Discard, Report::Expired { job: Box::new(job) })));
-        }
-        if let Some(deadline) = job.deadline.filter(|deadline| *deadline <= now) {
-            return Some(Ended::new(receipt, verdict::too_late(job, deadline)));
-        }
-        let Some(handler) = self.registry.find(&job.name) else {
-            let Options { unknown_delay, unknown_patience, .. } = self.options;
-            return Some(Ended::new(receipt, verdict::unhandled(job, now, unknown_delay, unknown_patience)));
-        };
-        job.attempts.parked = None;
-        if job.attempts.retry_count > 0 {
-            job.attempts.last_retried_at = Some(now);
-        }
-        let job = Arc::new(job);
-        let waited = claimed_at.since(ready_at).saturating_add(arrival.at.elapsed());
-        self.observers.observe(&Event::Started { job: &job, waited });
+/// A job that was looked at.
+enum Begun {
+    /// It must not run.
+    Ended(Box<Ended>),
+    Running(Box<Running>),
+}
 
-        let started = Instant::now();
-        match self.run(handler, &job, recoveries, now, started).await {
-            Run::Ended(end) => {
-                let (ran, observers) = (started.elapsed(), &self.observers);
-                Some(Ended::new(receipt, verdict::conclude(job, end, now.saturating_add(ran), ran, observers)))
-            }
-            Run::CutShort => Some(Ended::released(receipt, job)),
-            Run::LeftBehind => None,
+impl Bench {
+    /// One more job has ended; its hand is free.
+    fn count(&self, hold: Hold) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        drop(hold);
+    }
+
+    /// Whether jobs are to have a task each.
+    pub(crate) fn keeps_apart(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) < self.apart_until.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long the first poll of a job took.
+    fn mind(&self, first_poll: Duration) {
+        if first_poll > QUICK {
+            self.apart_until.store(self.ended.load(Ordering::Relaxed) + APART, Ordering::Relaxed);
         }
     }
 
-    /// Runs middleware and handler within the job's limits.
-    async fn run(
-        &self,
-        handler: &Arc<dyn ErasedHandler>,
-        job: &Arc<Job>,
-        recoveries: u32,
-        now: Timestamp,
-        started: Instant,
-    ) -> Run {
-        let limit = Limit::of(job, self.options.default_timeout, now);
+    /// Decides whether a job may start, and makes its attempt.
+    fn begin(&self, arrival: Arrival) -> Begun {
+        let ended = |receipt, end| Begun::Ended(Box::new(Ended::new(receipt, end)));
+        let started = Instant::now();
+        let now = arrival.on_broker_clock(started);
+        let Arrival { mut job, receipt, recoveries, ready_at, claimed_at, at, .. } = arrival;
+        // Whoever cannot be sure of a claim must not start the job: somebody else may have it.
+        if !self.consumer.holds(&receipt) {
+            return Begun::Ended(Box::new(Ended::released(receipt, job)));
+        }
+        if job.expires_at.is_some_and(|expires_at| expires_at < now) {
+            let job = Box::new(Arc::unwrap_or_clone(job));
+            return ended(receipt, (Verdict::Discard, Report::Expired { job }));
+        }
+        if let Some(deadline) = job.deadline.filter(|deadline| *deadline <= now) {
+            return ended(receipt, verdict::too_late(Arc::unwrap_or_clone(job), deadline));
+        }
+        let Some(handler) = self.registry.find(&job.name) else {
+            let Options { unknown_delay, unknown_patience, .. } = self.options;
+            let job = Arc::unwrap_or_clone(job);
+            return ended(receipt, verdict::unhandled(job, now, unknown_delay, unknown_patience));
+        };
+        if job.attempts.parked.is_some() || job.attempts.retry_count > 0 {
+            let job = Arc::make_mut(&mut job);
+            job.attempts.parked = None;
+            if job.attempts.retry_count > 0 {
+                job.attempts.last_retried_at = Some(now);
+            }
+        }
+        let waited = claimed_at.since(ready_at).saturating_add(started.saturating_duration_since(at));
+        self.observers.observe(&Event::Started { job: &job, waited });
+
+        let limit = Limit::of(&job, self.options.default_timeout, now);
         let deadline = limit.as_ref().and_then(|limit| started.checked_add(limit.after));
         let cx =
-            Context::new(Arc::clone(job), recoveries, deadline.map(Instant::into_std), Arc::clone(&self.surroundings));
+            Context::new(Arc::clone(&job), recoveries, deadline.map(Instant::into_std), Arc::clone(&self.surroundings));
         let span = tracing::info_span!(
             "job",
             job.id = %job.id,
@@ -174,9 +271,9 @@ impl Bench {
             job.queue = %job.queue,
             job.attempt = cx.attempt(),
         );
-        let mut attempt = span.in_scope(|| {
+        let attempt = span.in_scope(|| {
             CatchUnwind::call(|| {
-                let (job, cx) = (Arc::clone(job), cx.clone());
+                let (job, cx) = (Arc::clone(&job), cx.clone());
                 if self.middleware.0.is_empty() {
                     handler.call(&job, cx)
                 } else {
@@ -184,43 +281,105 @@ impl Bench {
                 }
             })
         });
-        // A blocking handler can be cut only while it waits for a thread.
-        let can_be_cut = || !handler.is_blocking() || cx.decide_start();
+        let is_blocking = handler.is_blocking();
+        Begun::Running(Box::new(Running {
+            attempt,
+            span,
+            cx,
+            job,
+            receipt,
+            now,
+            started,
+            limit,
+            deadline,
+            is_blocking,
+        }))
+    }
+}
+
+/// An attempt that has begun.
+struct Running {
+    attempt: CatchUnwind<'static, Outcome>,
+    span: tracing::Span,
+    cx: Context,
+    job: Arc<Job>,
+    receipt: Receipt,
+    /// When it started, on the broker's clock and on ours.
+    now: Timestamp,
+    started: Instant,
+    limit: Option<Limit>,
+    deadline: Option<Instant>,
+    is_blocking: bool,
+}
+
+impl Running {
+    /// How the attempt ended, if it has.
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<AttemptEnd> {
+        let _in_span = self.span.enter();
+        let end = match Pin::new(&mut self.attempt).poll(cx) {
+            Poll::Ready(end) => end,
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(end.and_then(in_words).unwrap_or_else(AttemptEnd::Panicked))
+    }
+
+    /// What becomes of the job.
+    fn conclude(self: Box<Self>, bench: &Bench, end: AttemptEnd) -> Ended {
+        let ran = self.started.elapsed();
+        Ended::new(self.receipt, verdict::conclude(self.job, end, self.now.saturating_add(ran), ran, &bench.observers))
+    }
+
+    /// Runs to the end within the job's limits. `None` where the job must be left to its lease.
+    async fn finish(mut self: Box<Self>, bench: &Bench) -> Option<Ended> {
+        match self.run(bench).await {
+            Run::Ended(end) => Some(self.conclude(bench, end)),
+            Run::CutShort => Some(Ended::released(self.receipt, self.job)),
+            Run::LeftBehind => None,
+        }
+    }
+
+    async fn run(&mut self, bench: &Bench) -> Run {
         let mut timed_out = None;
         loop {
-            let limit_reached = async {
-                match deadline.filter(|_| timed_out.is_none()) {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => future::pending().await,
-                }
-            };
+            let deadline = self.deadline.filter(|_| timed_out.is_none());
             tokio::select! {
                 biased;
-                end = (&mut attempt).instrument(span.clone()) => {
-                    let end = end.and_then(|outcome| span.in_scope(|| in_words(outcome)));
-                    let end = end.unwrap_or_else(AttemptEnd::Panicked);
+                end = future::poll_fn(|cx| self.poll(cx)) => {
                     // What a blocking handler says after its time is up does not count.
                     return Run::Ended(timed_out.unwrap_or(end));
                 }
-                () = self.cut.cancelled() => {
-                    cx.cancel();
-                    if !can_be_cut() {
-                        tracing::warn!(parent: &span, "a blocking handler outlives the stop, its job is left to its lease");
+                () = bench.cut.cancelled() => {
+                    self.cx.cancel();
+                    if !self.can_be_cut() {
+                        let span = &self.span;
+                        tracing::warn!(parent: span, "a blocking handler outlives the stop, its job is left to its lease");
                         return Run::LeftBehind;
                     }
-                    span.in_scope(|| cut(&mut attempt));
+                    self.cut();
                     return Run::CutShort;
                 }
-                () = limit_reached => {
-                    cx.cancel();
-                    let end = limit.as_ref().map_or(AttemptEnd::DeadlinePassed, Limit::reached);
-                    if can_be_cut() {
-                        span.in_scope(|| cut(&mut attempt));
+                () = at(deadline) => {
+                    self.cx.cancel();
+                    let end = self.limit.as_ref().map_or(AttemptEnd::DeadlinePassed, Limit::reached);
+                    if self.can_be_cut() {
+                        self.cut();
                         return Run::Ended(end);
                     }
                     timed_out = Some(end);
                 }
             }
+        }
+    }
+
+    /// A blocking handler can be cut only while it waits for a thread.
+    fn can_be_cut(&self) -> bool {
+        !self.is_blocking || self.cx.decide_start()
+    }
+
+    fn cut(&mut self) {
+        let _in_span = self.span.enter();
+        if let Err(message) = self.attempt.cut() {
+            tracing::error!(panic = message, "a job panicked while it was being cut");
         }
     }
 }
@@ -241,12 +400,6 @@ fn in_words(outcome: Outcome) -> Result<AttemptEnd, String> {
     let end = caught(|| AttemptEnd::of(&outcome));
     let dropped = caught(move || drop(outcome));
     end.and_then(|end| dropped.map(|()| end))
-}
-
-fn cut(attempt: &mut CatchUnwind<'_, Outcome>) {
-    if let Err(message) = attempt.cut() {
-        tracing::error!(panic = message, "a job panicked while it was being cut");
-    }
 }
 
 /// How long an attempt may take, and what it means to reach that.

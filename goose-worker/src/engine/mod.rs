@@ -1,7 +1,7 @@
 //! The engine: a few named loops per pool, and who talks to whom.
 //!
 //! ```text
-//!             fetch                    one task per job             settle
+//!             fetch            runner                              settle
 //!   broker ──────────► poller ──────► executor ──────► settler ──────────► broker
 //!                      holds a few,   middleware,      gathers ends,
 //!                      waits for      handler, limits, repeats until
@@ -19,6 +19,7 @@ mod pace;
 mod panics;
 mod poller;
 mod refused;
+mod runner;
 mod settler;
 mod shutdown;
 mod supervisor;
@@ -130,6 +131,7 @@ impl Engine {
                 options: plan.options,
                 settler,
                 ended: AtomicU64::new(0),
+                apart_until: AtomicU64::new(0),
                 cut: cut.clone(),
             };
             PoolRun::start(pool, bench, inbox, &stopping)

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use goose_core::Result;
 use goose_core::broker::{Consumer, Delivery};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::ended::Ended;
-use super::executor::{Arrival, Bench, execute};
+use super::executor::{Arrival, Bench};
 use super::health::Pulse;
 use super::pace::Pace;
 use super::panics::CatchUnwind;
+use super::runner;
 use super::settler::Message;
 use super::supervisor::{Actor, pause_after};
 
@@ -63,18 +64,16 @@ impl Poller {
         Self { bench, hands, prefetch, held, pace, pause: None, suspicion, pulse, stopping }
     }
 
-    /// Starts held jobs while there are free hands.
+    /// Starts held jobs, as many as there are free hands.
     fn start_held(&mut self) {
-        while !self.held.is_empty() {
-            let Ok(hand) = Arc::clone(&self.hands).try_acquire_owned() else { return };
-            self.start_next(hand);
-        }
-    }
-
-    fn start_next(&mut self, hand: OwnedSemaphorePermit) {
-        if let Some(arrival) = self.held.pop_front() {
-            // Not kept: the hand it holds tells when it ends.
-            drop(tokio::spawn(execute(Arc::clone(&self.bench), arrival, hand)));
+        let free = self.hands.available_permits().min(self.held.len());
+        let Ok(hands) = u32::try_from(free) else { return };
+        if hands > 0
+            && let Ok(hands) = Arc::clone(&self.hands).try_acquire_many_owned(hands)
+        {
+            let later = self.held.split_off(free);
+            // Not waited for: the hands they hold tell when they end.
+            runner::start(&self.bench, std::mem::replace(&mut self.held, later), hands);
         }
     }
 
@@ -99,7 +98,7 @@ impl Poller {
                 let at = Instant::now();
                 for delivery in deliveries {
                     let suspicion = (delivery.recoveries >= SUSPECT_FROM).then(|| Arc::clone(&self.suspicion));
-                    self.held.push_back(Arrival { delivery, at, suspicion });
+                    self.held.push_back(Arrival::new(delivery, at, suspicion));
                 }
                 self.pulse.progress();
             }
@@ -112,10 +111,7 @@ impl Poller {
 
     /// What was not started, to be given back in one go so that its order is kept.
     fn give_up_held(&mut self) -> Message {
-        let released = self
-            .held
-            .drain(..)
-            .map(|Arrival { delivery: Delivery { job, receipt, .. }, .. }| Ended::released(receipt, Arc::new(job)));
+        let released = self.held.drain(..).map(|Arrival { job, receipt, .. }| Ended::released(receipt, job));
         Message::Together(released.collect())
     }
 
@@ -133,7 +129,7 @@ impl Poller {
 
 impl Actor for Poller {
     async fn run(&mut self) -> Result<()> {
-        let bench = Arc::clone(&self.bench);
+        let (bench, hands) = (Arc::clone(&self.bench), Arc::clone(&self.hands));
         // Stays in flight while jobs end and start; dropped only to stop, or when it waits for too long.
         let mut fetch: Option<Fetch<'_>> = None;
         let mut round = rounds();
@@ -160,11 +156,8 @@ impl Actor for Poller {
                     fetch = None;
                     self.take(fetched);
                 }
-                hand = Arc::clone(&self.hands).acquire_owned(), if needs_hand => {
-                    if let Ok(hand) = hand {
-                        self.start_next(hand);
-                    }
-                }
+                // Given back at once: the next round takes all that are free by then.
+                _ = hands.acquire(), if needs_hand => {}
                 // Waits while the settler has no room: then the broker takes nothing back either.
                 Ok(room) = bench.settler.reserve(), if gives_up => {
                     tracing::debug!(jobs = self.held.len(), "work has become slow, held jobs are handed back");
