@@ -20,6 +20,9 @@ use crate::together::together;
 /// The most jobs of one script call.
 const MOST: usize = 500;
 
+/// How long others rely on an idle worker to wake at the time of the next due job: it asks again earlier than that.
+const WATCH: Duration = LONGEST_WAIT.saturating_add(Duration::from_millis(500));
+
 /// Fetches until the session is over. Errors end in the waiting fetch, never this task.
 pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let mut sleeper = Sleeper::new(&session, inner.link.topology());
@@ -63,7 +66,8 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
                         woken = tokio::select! {
                             woken = sleeper.marker() => woken,
                             // Our own timer: the server looks at the time limits of those who wait ten times a second.
-                            () = tokio::time::sleep(until_due.min(LONGEST_WAIT)) => false,
+                            // Whoever nobody asks for jobs any more must tell the server so, see the script.
+                            () = tokio::time::sleep(until_due.min(LONGEST_WAIT)) => next_due.is_some(),
                             () = session.over() => false,
                         };
                     }
@@ -104,15 +108,16 @@ impl Found {
 async fn fetch(inner: &Inner, session: &Session) -> Result<Found> {
     let wanted = session.wanted().min(MOST);
     let quotas = session.shares(wanted);
-    if !inner.link.topology().is_cluster() {
+    if quotas.len() == 1 || !inner.link.topology().is_cluster() {
         // On one server all queues share one call.
         let all: Vec<usize> = (0..session.queues.len()).collect();
         return fetch_group(inner, session, &all, wanted, &quotas).await;
     }
-    // On a cluster each has a node of its own: first its part from each, all at the same time, and then what is left for
-    // whoever has more. Whoever wants nothing answers a marker: the call puts it back for others if there is something
-    // to do.
-    let asked = (0..quotas.len()).filter(|queue| quotas[*queue] > 0 || wanted == 0);
+    // On a cluster each has a node of its own. With weights first its part from each, all at the same time; a strict order
+    // must ask one after another. Then what is left, for whoever has more. Whoever wants nothing answers a marker: the
+    // call puts it back for others if there is something to do.
+    let has_parts = quotas.iter().sum::<usize>() <= wanted;
+    let asked = (0..quotas.len()).filter(|queue| has_parts && (quotas[*queue] > 0 || wanted == 0));
     let parts = together(asked.map(async |queue| fetch_group(inner, session, &[queue], quotas[queue], &quotas).await));
     let (mut found, mut trouble) = (Found::nothing(), None);
     for part in parts.await {
@@ -156,7 +161,10 @@ async fn fetch_group(
     let claims = session.claims();
     let mut found = Found::nothing();
     let lease = session.lease.as_millis().to_string().into();
-    let mut args: Vec<Bytes> = vec![want.to_string().into(), fetch_token(fetch).into(), lease];
+    // Who asks each queue for itself cannot tell one that its hands are full with the jobs of another.
+    let watch = if group.len() == session.queues.len() { WATCH } else { Duration::ZERO };
+    let watch = watch.as_millis().to_string().into();
+    let mut args: Vec<Bytes> = vec![want.to_string().into(), fetch_token(fetch).into(), lease, watch];
     for queue in group {
         let (_, k) = &session.queues[*queue];
         keys.extend(

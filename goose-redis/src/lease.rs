@@ -115,7 +115,8 @@ pub(crate) async fn close(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<
     let id = session.id();
     let stops = session.queues.iter().map(|(_, keys)| {
         let claims = keys.claims(&id);
-        let keys = [&keys.leases, &claims, &keys.ready, &keys.scheduled, &keys.wake].map(Bytes::clone).to_vec();
+        let keys = [&keys.leases, &claims, &keys.ready, &keys.scheduled, &keys.wake, &keys.meta];
+        let keys = keys.map(Bytes::clone).to_vec();
         inner.link.eval(Lane::Beat, &STOP, keys, vec![id.clone().into()])
     });
     together(stops).await.into_iter().try_for_each(|reply| reply.map(drop))

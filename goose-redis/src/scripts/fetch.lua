@@ -1,7 +1,8 @@
 -- Claims jobs for a session, from several queues in order: those whose time has come first, then those in line.
 -- KEYS  per queue: jobs, ready, scheduled, wake, meta, recoveries, claims of the session
--- ARGV  1 how many in all  2 the claim's token  3 lease in ms  then per queue: its part of the first pass
--- returns  { now, next due time when nothing was claimed or else '', lost (1 when the session was found dead),
+-- ARGV  1 how many in all  2 the claim's token  3 lease in ms  4 how long in ms the caller can be relied on to watch for
+--       the next due job, or 0 when all callers watch for themselves  then per queue: its part of the first pass
+-- returns  { now, next due time when nothing was claimed and the caller is to wake at that time or else '', lost (1 when the session was found dead),
 --            then in the order of the claims: { number of the queue, ids (16 bytes each, in one text), values, due
 --            times of the first of them, recoveries (none when all are zero) } }
 local call, byte, sub = redis.call, string.byte, string.sub
@@ -11,14 +12,14 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local queues = #KEYS / 7
 -- How many are in line, when the first is due, whether the marker is there, how many were recovered before. All of it
 -- is read here, which checks the types.
-local line, first, marked, suspects = {}, {}, {}, {}
+local line, first, marked, watch, suspects = {}, {}, {}, {}, {}
 for q = 1, queues do
   local k = q * 7 - 7
   call('HLEN', KEYS[k + 1])
   line[q] = call('LLEN', KEYS[k + 2])
   first[q] = tonumber(call('ZRANGE', KEYS[k + 3], 0, 0, 'WITHSCORES')[2])
   marked[q] = call('ZCARD', KEYS[k + 4]) > 0
-  call('HLEN', KEYS[k + 5])
+  watch[q] = call('HGET', KEYS[k + 5], 'watch')
   suspects[q] = call('HLEN', KEYS[k + 6]) > 0
   if call('HEXISTS', KEYS[k + 7], '') == 0 then return { now, '', 1 } end
 end
@@ -117,7 +118,7 @@ local function take(q, n)
 end
 
 for q = 1, queues do
-  local part = math.min(tonumber(ARGV[3 + q]), want - got)
+  local part = math.min(tonumber(ARGV[4 + q]), want - got)
   if part > 0 then take(q, part) end
 end
 -- What some queues left unused goes to the others.
@@ -126,14 +127,33 @@ for q = 1, queues do
 end
 local next
 for q = 1, queues do
-  local due = first[q]
+  local due, M = first[q], KEYS[q * 7 - 2]
+  local wake = line[q] > 0 or due and due <= now
+  if due and tonumber(ARGV[4]) == 0 then
+    if not next or due < next then next = due end
+  elseif due then
+    -- One idle worker sets its timer to the next due job; a thousand would all be here at that time. It is in the field
+    -- `watch`, until when it can be relied on, and for which time it has set its timer.
+    local me, till, time, watcher = KEYS[q * 7], nil, nil, nil
+    if watch[q] then till, time, watcher = string.match(watch[q], '^(%d+):(%d+):(.*)$') end
+    till, time = tonumber(till), tonumber(time)
+    local is_watched = till and till >= now and till <= now + 60000 and due >= time
+    if got > 0 or want == 0 then
+      -- Our hands may be full at that time: somebody else's turn.
+      if watcher == me then call('HDEL', M, 'watch') end
+      wake = wake or watcher == me or not is_watched
+    elseif watcher == me or not is_watched then
+      -- Refused on a full server: then there are two of them for a while.
+      redis.pcall('HSET', M, 'watch', string.format('%.0f:%.0f:', now + ARGV[4], due) .. me)
+      if not next or due < next then next = due end
+    end
+  end
   -- Whoever finds more than it can take wakes the next one.
-  if not marked[q] and (line[q] > 0 or due and due <= now) then
+  if not marked[q] and wake then
     -- ZADD as the first write would be refused on a full server; ZREM and what follows it are not.
     if got == 0 then call('ZREM', KEYS[q * 7 - 3], '') end
     call('ZADD', KEYS[q * 7 - 3], 0, '1')
   end
-  if due and (not next or due < next) then next = due end
 end
 if next and got == 0 then out[2] = string.format('%.0f', next) end
 return out

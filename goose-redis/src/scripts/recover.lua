@@ -11,7 +11,8 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local score = redis.call('ZSCORE', W, ARGV[1])
 if not score or tonumber(score) ~= tonumber(ARGV[2]) or tonumber(score) > now then return { 0 } end
 redis.call('LLEN', R); redis.call('ZCARD', S); redis.call('ZCARD', D); redis.call('HLEN', E); redis.call('HLEN', X)
-redis.call('HLEN', M); redis.call('ZCARD', N); redis.call('HLEN', J)
+redis.call('ZCARD', N); redis.call('HLEN', J)
+local watch = redis.call('HGET', M, 'watch')
 -- The field 'stopped' stays while jobs of a session that ended in good order are left; they did not kill it.
 local crashed = redis.call('HEXISTS', P, 'stopped') == 0
 -- From here on the owner can neither claim nor, job by job, settle.
@@ -70,7 +71,10 @@ if #ready > 0 then
   redis.call('LPUSH', R, unpack(reversed))
   redis.call('HINCRBY', M, 'head', -#ready)
 end
-if n > 0 then redis.call('ZADD', N, 0, '1') end
+-- It was to wake at the time of the next due job, see `fetch.lua`.
+local watched = watch and string.match(watch, '^%d+:%d+:(.*)$') == P
+if watched then redis.call('HDEL', M, 'watch') end
+if n > 0 or watched then redis.call('ZADD', N, 0, '1') end
 if n == #claims then
   redis.call('ZREM', W, ARGV[1])
   redis.call('UNLINK', P)
