@@ -8,6 +8,7 @@ use goose_core::broker::capability::{DeadJob, DeadJobs, EnqueuedJobs, ScheduledJ
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
 use goose_core::{BoxFuture, Error, Job, JobId, QueueName, Result};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::RedisOptions;
 use crate::connection::Link;
@@ -18,10 +19,9 @@ use crate::lease;
 use crate::names::Names;
 use crate::server_clock::ServerClock;
 use crate::session::{self, Session};
-use crate::together::together;
 
-/// How long closing waits for jobs to be handed back.
-const HAND_BACK_LIMIT: Duration = Duration::from_secs(2);
+/// How long closing waits for the sessions to end in good order.
+const STOPS_WITHIN: Duration = Duration::from_secs(3);
 
 /// The Redis broker: a handle to one server, to a primary found by Sentinels, or to a cluster.
 ///
@@ -125,6 +125,20 @@ impl Inner {
     }
 }
 
+/// Waits until sessions have stopped, and not for ever.
+async fn wait_for(stops: Vec<oneshot::Receiver<Result<()>>>) {
+    let all = async {
+        for stop in stops {
+            if !matches!(stop.await, Ok(Ok(()))) {
+                tracing::warn!("cannot hand back jobs; they will be recovered");
+            }
+        }
+    };
+    if tokio::time::timeout(STOPS_WITHIN, all).await.is_err() {
+        tracing::warn!("handing back jobs takes too long; they will be recovered");
+    }
+}
+
 impl Broker for RedisBroker {
     fn name(&self) -> &'static str {
         "redis"
@@ -153,12 +167,10 @@ impl Broker for RedisBroker {
             if self.inner.closed.swap(true, Ordering::AcqRel) {
                 return Ok(());
             }
-            let sessions = self.inner.sessions();
-            // All at once: without a server each of them takes all the time it gets.
-            let stops = together(sessions.iter().map(|session| crate::consumer::stop(&self.inner, session)));
-            if tokio::time::timeout(HAND_BACK_LIMIT, stops).await.is_err() {
-                tracing::warn!("cannot hand back jobs; they will be recovered");
-            }
+            // All at the same time, for each waits a while for a server that is away.
+            let begin = |session| crate::consumer::begin_stop(&self.inner, session);
+            let stops: Vec<_> = self.inner.sessions().iter().filter_map(begin).collect();
+            let _ = self.inner.link.spawn(Box::pin(wait_for(stops))).await;
             self.inner.link.close().await;
             Ok(())
         })

@@ -33,11 +33,12 @@ impl RedisConsumer {
 /// How long a stop waits for the fetching task, which may be in the middle of a call to a server that is away.
 const FETCHING_ENDS_WITHIN: Duration = Duration::from_millis(500);
 
-/// Ends a session: hands back what was claimed and not fetched, ends the lease. It is done on the broker's own thread:
-/// it needs no runtime of the caller's, and comes to its end also when the caller does not wait for that.
-pub(crate) async fn stop(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<()> {
+/// Begins to end a session, unless it is over already: hands back what was claimed and not fetched, ends the lease. It is
+/// done on the broker's own thread: it needs no runtime of the caller's, and comes to its end also when the caller does
+/// not wait for that.
+pub(crate) fn begin_stop(inner: &Arc<Inner>, session: &Arc<Session>) -> Option<oneshot::Receiver<Result<()>>> {
     if session.is_stopped() || session.is_abandoned() {
-        return Ok(());
+        return None;
     }
     let buffered = session.stop();
     inner.forget(session);
@@ -46,7 +47,14 @@ pub(crate) async fn stop(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<(
     inner.link.spawn(Box::pin(async move {
         let _ = tell.send(end(&inner_there, &session, &buffered).await);
     }));
-    outcome.await.unwrap_or_else(|_| Err(closed()))
+    Some(outcome)
+}
+
+async fn stop(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<()> {
+    match begin_stop(inner, session) {
+        Some(outcome) => outcome.await.unwrap_or_else(|_| Err(closed())),
+        None => Ok(()),
+    }
 }
 
 async fn end(inner: &Arc<Inner>, session: &Arc<Session>, buffered: &[Delivery]) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::scripts::FETCH;
 use crate::session::Session;
 use crate::settle;
 use crate::sleeper::{LONGEST_WAIT, Sleeper};
+use crate::together::together;
 
 /// The most jobs of one script call.
 const MOST: usize = 500;
@@ -86,55 +87,74 @@ struct Found {
     lost: bool,
 }
 
+impl Found {
+    fn nothing() -> Self {
+        Self { deliveries: Vec::new(), next_due: None, now: Timestamp::EPOCH, lost: false }
+    }
+
+    /// Adds what another call found.
+    fn join(&mut self, other: Self) {
+        self.deliveries.extend(other.deliveries);
+        self.next_due = self.next_due.into_iter().chain(other.next_due).min();
+        self.now = self.now.max(other.now);
+        self.lost |= other.lost;
+    }
+}
+
 async fn fetch(inner: &Inner, session: &Session) -> Result<Found> {
     let wanted = session.wanted().min(MOST);
-    let fetch = session.next_fetch();
-    let claims = session.claims();
     let quotas = session.shares(wanted);
-    let groups: Vec<Vec<usize>> = if inner.link.topology().is_cluster() {
-        (0..session.queues.len()).map(|queue| vec![queue]).collect()
-    } else {
-        vec![(0..session.queues.len()).collect()]
-    };
-    let mut found = Found { deliveries: Vec::new(), next_due: None, now: Timestamp::EPOCH, lost: false };
-    // On one server all queues share one call. On a cluster each has a node of its own: parts first, and then what
-    // is left for whoever has more.
-    for pass in 0..groups.len().min(2) {
-        for group in &groups {
-            let left = wanted - found.deliveries.len();
-            let part = match (groups.len(), pass) {
-                (1, _) => left,
-                (_, 0) => quotas[group[0]].min(left),
-                _ => left,
-            };
-            // Whoever wants nothing answers a marker: the call puts it back for others if there is something to do.
-            let is_asked = part > 0 || (wanted == 0 && pass == 0);
-            if is_asked
-                && let Err(error) = fetch_group(inner, session, fetch, &claims, group, part, &quotas, &mut found).await
-            {
-                // What other nodes gave is claimed already, and must not go with the error of one.
-                inner.note_error(&error);
-                return if found.deliveries.is_empty() { Err(error) } else { Ok(found) };
+    if !inner.link.topology().is_cluster() {
+        // On one server all queues share one call.
+        let all: Vec<usize> = (0..session.queues.len()).collect();
+        return fetch_group(inner, session, &all, wanted, &quotas).await;
+    }
+    // On a cluster each has a node of its own: first its part from each, all at the same time, and then what is left for
+    // whoever has more. Whoever wants nothing answers a marker: the call puts it back for others if there is something
+    // to do.
+    let asked = (0..quotas.len()).filter(|queue| quotas[*queue] > 0 || wanted == 0);
+    let parts = together(asked.map(async |queue| fetch_group(inner, session, &[queue], quotas[queue], &quotas).await));
+    let (mut found, mut trouble) = (Found::nothing(), None);
+    for part in parts.await {
+        match part {
+            Ok(part) => found.join(part),
+            Err(error) => trouble = Some(error),
+        }
+    }
+    for queue in 0..quotas.len() {
+        let left = wanted - found.deliveries.len();
+        if left > 0 && trouble.is_none() {
+            match fetch_group(inner, session, &[queue], left, &quotas).await {
+                Ok(more) => found.join(more),
+                Err(error) => trouble = Some(error),
             }
         }
     }
-    Ok(found)
+    match trouble {
+        Some(error) if found.deliveries.is_empty() => Err(error),
+        // What other nodes gave is claimed already, and must not go with the error of one.
+        Some(error) => {
+            inner.note_error(&error);
+            Ok(found)
+        }
+        None => Ok(found),
+    }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them twice")]
+/// One call, for queues on one node.
 async fn fetch_group(
     inner: &Inner,
     session: &Session,
-    fetch: u64,
-    claims: &[Bytes],
     group: &[usize],
     want: usize,
     quotas: &[usize],
-    found: &mut Found,
-) -> Result<()> {
+) -> Result<Found> {
     let mut keys = Vec::with_capacity(group.len() * 7);
-    // A number of its own for each call: its places are counted from one.
-    let fetch = if found.deliveries.is_empty() { fetch } else { session.next_fetch() };
+    // A number of its own for each call, for its places are counted from one; and before the session's id is looked at,
+    // so that a session that begins in between does not take the claims for its own.
+    let fetch = session.next_fetch();
+    let claims = session.claims();
+    let mut found = Found::nothing();
     let lease = session.lease.as_millis().to_string().into();
     let mut args: Vec<Bytes> = vec![want.to_string().into(), fetch_token(fetch).into(), lease];
     for queue in group {
@@ -159,10 +179,8 @@ async fn fetch_group(
     found.now = now;
     inner.clock.heard(now);
     let due = next()?.into_text()?;
-    if let Some(due) = due.parse().ok().map(Timestamp::from_millis) {
-        found.next_due = Some(found.next_due.map_or(due, |known| known.min(due)));
-    }
-    found.lost |= next()?.into_int()? == 1;
+    found.next_due = due.parse().ok().map(Timestamp::from_millis);
+    found.lost = next()?.into_int()? == 1;
     let mut place = 0;
     while let Ok(block) = next() {
         let mut parts = block.into_array()?.into_iter();
@@ -192,7 +210,7 @@ async fn fetch_group(
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn too_short() -> Error {

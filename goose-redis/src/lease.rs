@@ -2,7 +2,7 @@
 //!
 //! Runs on the broker's own thread, so that handlers which block the worker's runtime do not hold it up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,8 @@ use goose_core::broker::{DeathCause, DeathReason};
 use goose_core::{Event, QueueName, Result, Timestamp};
 
 use crate::broker::Inner;
-use crate::connection::{Lane, Reply, Script};
+use crate::connection::{Lane, Reply};
 use crate::encoding::{self, Claim};
-use crate::names::QueueKeys;
 use crate::scripts::{BEAT, CHUNK, LATE, OPEN, RECOVER, SERVE, STOP};
 use crate::session::Session;
 use crate::settle;
@@ -78,7 +77,9 @@ impl Watch {
             self.seen.clear();
         }
         self.last_look = Some(now);
-        self.seen.retain(|sighting, _| late.contains(sighting));
+        // Many may be late at once, when a whole data centre is gone.
+        let still_late: HashSet<&Sighting> = late.iter().collect();
+        self.seen.retain(|sighting, _| still_late.contains(sighting));
         self.suspects.retain(|queue| late.iter().any(|(name, _, _)| name == queue));
         let is_dead = |sighting: &Sighting| {
             let since = *self.seen.entry(sighting.clone()).or_insert(now);
@@ -112,26 +113,12 @@ pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<(
 /// have woken us last.
 pub(crate) async fn close(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<()> {
     let id = session.id();
-    let stop = |keys: &QueueKeys| {
-        let args = vec![id.clone().into()];
-        let keys =
-            vec![keys.leases.clone(), keys.claims(&id), keys.ready.clone(), keys.scheduled.clone(), keys.wake.clone()];
-        (&STOP, keys, args)
-    };
-    everywhere(inner, session, stop).await.into_iter().try_for_each(|answer| answer.map(drop))
-}
-
-/// Runs a script on every queue of a session at the same time. One that fails keeps none from the others.
-async fn everywhere(
-    inner: &Inner,
-    session: &Session,
-    call: impl Fn(&QueueKeys) -> (&'static Script, Vec<Bytes>, Vec<Bytes>),
-) -> Vec<Result<Reply>> {
-    together(session.queues.iter().map(|(_, keys)| {
-        let (script, keys, args) = call(keys);
-        inner.link.eval(Lane::Beat, script, keys, args)
-    }))
-    .await
+    let stops = session.queues.iter().map(|(_, keys)| {
+        let claims = keys.claims(&id);
+        let keys = [&keys.leases, &claims, &keys.ready, &keys.scheduled, &keys.wake].map(Bytes::clone).to_vec();
+        inner.link.eval(Lane::Beat, &STOP, keys, vec![id.clone().into()])
+    });
+    together(stops).await.into_iter().try_for_each(|reply| reply.map(drop))
 }
 
 /// Beats until the session is over. Errors are reported and tried again, never the end of this task.
@@ -160,13 +147,13 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
 
 async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, interval: Duration) -> Result<()> {
     let (id, began) = (session.id(), Instant::now());
-    let beat = |keys: &QueueKeys| {
-        (&BEAT, vec![keys.leases.clone(), keys.claims(&id)], vec![id.clone().into(), millis(session.lease)])
-    };
-    let answers = everywhere(inner, session, beat).await;
     let mut late: Vec<Sighting> = Vec::new();
     let (mut alive, mut trouble) = (true, None);
-    for ((queue, _), answer) in session.queues.iter().zip(answers) {
+    let beats = session.queues.iter().map(|(_, keys)| {
+        let args = vec![id.clone().into(), millis(session.lease)];
+        inner.link.eval(Lane::Beat, &BEAT, vec![keys.leases.clone(), keys.claims(&id)], args)
+    });
+    for ((queue, _), answer) in session.queues.iter().zip(together(beats).await) {
         match answer.and_then(|reply| read_beat(inner, queue, &id, reply, &mut late)) {
             Ok(is_alive) => alive &= is_alive,
             Err(error) => trouble = Some(error),
@@ -219,11 +206,10 @@ async fn look_elsewhere(
         inner.link.eval(Lane::Beat, &LATE, vec![leases], Vec::new())
     });
     let mut trouble = None;
-    for (queue, answer) in watch.suspects.iter().zip(together(looks).await) {
-        let read = answer.and_then(Reply::into_array).and_then(|fields| {
-            let mut fields = fields.into_iter();
-            fields.next();
-            read_late(queue, own, fields, late)
+    for (queue, reply) in watch.suspects.iter().zip(together(looks).await) {
+        let read = reply.and_then(Reply::into_array).and_then(|fields| {
+            // The first is the time.
+            read_late(queue, own, fields.into_iter().skip(1), late)
         });
         if let Err(error) = read {
             trouble = Some(error);

@@ -12,8 +12,10 @@ use crate::connection::{Lane, Reply};
 use crate::encoding::{self, Claim, Kind, NAME};
 use crate::scripts::{CHUNK, ENQUEUE, SETTLE};
 use crate::session::Session;
+use crate::together::together;
 
 /// One end, as the script wants it.
+#[derive(Clone)]
 struct End {
     claim: Claim,
     verdict: &'static [u8],
@@ -59,33 +61,35 @@ pub(crate) async fn settle(
     let now = inner.clock.now();
     let plans: Vec<Plan> = settlements.iter().map(|settlement| plan(session, settlement, now)).collect();
     let mut answers: Vec<Result<(), SettleError>> = plans.iter().map(|_| Err(SettleError::Fenced)).collect();
-    for queue in 0..session.queues.len() {
-        let here: Vec<usize> = (0..plans.len())
-            .filter(|i| matches!(&plans[*i], Plan::Here(end) if usize::from(end.claim.queue) == queue))
-            .collect();
-        for chunk in here.chunks(CHUNK) {
-            let ends = chunk.iter().filter_map(|i| match &plans[*i] {
-                Plan::Here(end) => Some(end),
-                Plan::Elsewhere(_) | Plan::Unknown => None,
-            });
-            match run(inner, session, queue, &ends.collect::<Vec<_>>()).await {
-                Ok(held) => {
-                    for (i, held) in chunk.iter().zip(held) {
-                        answers[*i] = if held { Ok(()) } else { Err(SettleError::Fenced) };
-                    }
-                }
-                Err(error) => {
-                    for i in chunk {
-                        answers[*i] = Err(SettleError::Broker(again(&error)));
-                    }
-                }
-            }
+    // All queues at the same time; within one, the last chunk first: what goes to the front later stands before.
+    let (mut here, mut elsewhere) = (vec![Vec::new(); session.queues.len()], Vec::new());
+    for (i, plan) in plans.into_iter().enumerate() {
+        match plan {
+            Plan::Here(end) => here[usize::from(end.claim.queue)].push((i, end)),
+            Plan::Elsewhere(step) => elsewhere.push((i, step)),
+            Plan::Unknown => {}
         }
     }
-    for (i, plan) in plans.into_iter().enumerate() {
-        if let Plan::Elsewhere(step) = plan {
-            answers[i] = move_on(inner, session, step).await;
+    let in_queue = async |queue: usize, ends: &[(usize, End)]| {
+        let mut held = Vec::with_capacity(ends.len());
+        for chunk in ends.chunks(CHUNK).rev() {
+            let outcome = run(inner, session, queue, &chunk.iter().map(|(_, end)| end).collect::<Vec<_>>()).await;
+            held.extend(chunk.iter().enumerate().map(|(n, (i, _))| {
+                let answer = match &outcome {
+                    Ok(held) if held[n] => Ok(()),
+                    Ok(_) => Err(SettleError::Fenced),
+                    Err(error) => Err(SettleError::Broker(again(error))),
+                };
+                (*i, answer)
+            }));
         }
+        held
+    };
+    let used = here.iter().enumerate().filter(|(_, ends)| !ends.is_empty());
+    let ended = together(used.map(|(queue, ends)| in_queue(queue, ends))).await;
+    let moved = together(elsewhere.into_iter().map(async |(i, step)| (i, move_on(inner, session, step).await))).await;
+    for (i, answer) in ended.into_iter().flatten().chain(moved) {
+        answers[i] = answer;
     }
     answers
 }
@@ -198,9 +202,10 @@ pub(crate) async fn bury_raw(
     run(inner, session, usize::from(claim.queue), &[&end]).await.map(drop)
 }
 
-/// Hands claims back to the front of their queues, in the order in which they were made.
+/// Hands claims back to the front of their queues, in the order in which they were made. A queue that fails keeps none
+/// from the others.
 pub(crate) async fn release(inner: &Inner, session: &Session, claims: &[Claim]) -> Result<()> {
-    for queue in 0..session.queues.len() {
+    let in_queue = async |queue: usize| {
         let here: Vec<End> = claims
             .iter()
             .filter(|claim| usize::from(claim.queue) == queue)
@@ -210,6 +215,7 @@ pub(crate) async fn release(inner: &Inner, session: &Session, claims: &[Claim]) 
         for chunk in here.chunks(CHUNK).rev() {
             run(inner, session, queue, &chunk.iter().collect::<Vec<_>>()).await?;
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    together((0..session.queues.len()).map(in_queue)).await.into_iter().collect()
 }

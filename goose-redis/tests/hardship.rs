@@ -82,6 +82,24 @@ async fn what_a_leaving_worker_hands_back_wakes_one_that_stays() {
     }
 }
 
+/// Nor does it take the time of one pool after another, or need timers of the caller's runtime.
+#[test]
+fn closing_ends_soon_when_the_server_is_away() {
+    let mut server = Server::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let broker = connect(&server).await;
+        let mut pools = Vec::new();
+        for _ in 0..4 {
+            pools.push(consume(&broker, &["q", "r"]).await);
+        }
+        server.kill();
+        let begun = Instant::now();
+        broker.close().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_job_whose_bytes_are_gone_can_be_seen_and_removed() {
     let server = Server::start();
@@ -131,6 +149,33 @@ async fn a_damaged_key_of_one_queue_does_not_end_the_lease_in_another() {
         let taken = tokio::time::timeout(lease * 5, rival.fetch(1)).await.expect("a recovery").unwrap();
         assert_eq!(taken[0].recoveries, 1);
     }
+}
+
+/// A whole data centre goes: the last of its workers is found as soon as the first.
+#[cfg(feature = "fault-injection")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_workers_that_die_together_are_recovered_together() {
+    const DEAD: usize = 500;
+    let server = Server::start();
+    let open = || RedisOptions::new(server.url()).lease(Duration::from_millis(1800)).open();
+    let (doomed, live) = (open().await.unwrap(), open().await.unwrap());
+    let mut sessions = Vec::new();
+    for _ in 0..DEAD {
+        sessions.push(consume(&doomed, &["q"]).await);
+    }
+    doomed.enqueue((0..DEAD).map(|_| job("q")).collect()).await.unwrap();
+    for session in &sessions {
+        assert_eq!(session.fetch(1).await.unwrap().len(), 1);
+    }
+    let live = consume(&live, &["q"]).await;
+    doomed.abandon().await;
+    let mut recovered = live.fetch(DEAD).await.unwrap().len();
+    let first = Instant::now();
+    while recovered < DEAD {
+        recovered += live.fetch(DEAD).await.unwrap().len();
+    }
+    // In groups of a hundred it would take four times three beats.
+    assert!(first.elapsed() < Duration::from_millis(2000), "{:?}", first.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -202,26 +202,9 @@ impl<'a> Scene<'a> {
         };
         let left = self.time_left();
         self.lab.until(left, "every acknowledged job to finish", all_finished).await?;
-        self.until_nothing_waits().await
-    }
-
-    /// Jobs that failed once wait for their second attempt.
-    async fn until_nothing_waits(&self) -> Result<()> {
-        let broker = self.lab.broker().await?;
-        let statistics = broker.statistics().ok_or("the lab needs a broker that counts")?;
-        let idle = async {
-            let mut again = tokio::time::interval(Duration::from_millis(20));
-            loop {
-                again.tick().await;
-                let queues = statistics.queues().await?;
-                if queues.iter().all(|counts| counts.ready + counts.scheduled + counts.running == 0) {
-                    return Ok(());
-                }
-            }
-        };
-        let outcome: Result<()> = tokio::time::timeout(self.time_left(), idle).await?;
-        outcome?;
-        Ok(broker.close().await?)
+        // Jobs that failed once wait for their second attempt.
+        let left = self.time_left();
+        self.lab.until_idle(left).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goose_client::Client;
 use goose_core::Timestamp;
@@ -193,6 +193,30 @@ impl Lab {
         match tokio::time::timeout(limit, looking).await {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("waited {limit:?} for {what}; the ledger has {} entries", self.entries.len()).into()),
+        }
+    }
+
+    /// Waits until no job waits or runs.
+    ///
+    /// # Errors
+    /// Some still do when the time is up; the error says how many.
+    pub async fn until_idle(&self, limit: Duration) -> Result<()> {
+        let broker = self.broker().await?;
+        let statistics = broker.statistics().ok_or("the lab needs a broker that counts")?;
+        let end = Instant::now() + limit;
+        let mut again = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            again.tick().await;
+            let queues = match statistics.queues().await {
+                Err(error) if error.is_retryable() && Instant::now() < end => continue,
+                queues => queues?,
+            };
+            if queues.iter().all(|counts| counts.ready + counts.scheduled + counts.running == 0) {
+                return Ok(broker.close().await?);
+            }
+            if Instant::now() >= end {
+                return Err(format!("after {limit:?} there is still work: {queues:?}").into());
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 //! - [`fault`]: what to break when, from a seed.
 //! - [`lab`]: a place with a broker and a ledger, and the processes on it.
 //! - [`servers`]: the Redis servers of a lab.
+//! - [`warnings`]: how much a process warns of.
 //! - [`chaos`]: a whole run.
 //! - [`scenario`]: single scenarios that every broker must survive.
 //! - [`flags`]: `--name value`.
@@ -28,6 +29,7 @@ pub mod ledger;
 pub mod oracle;
 pub mod scenario;
 pub mod servers;
+pub mod warnings;
 
 /// What the lab's own steps return: any error ends the run.
 pub type Result<T> = std::result::Result<T, goose_core::BoxError>;

@@ -11,6 +11,6 @@ if alive == 1 then
   redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 end
 local out = { now, alive }
-local late = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 100)
+local late = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
 for i = 1, #late do out[2 + i] = late[i] end
 return out

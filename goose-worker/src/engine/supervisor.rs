@@ -20,14 +20,18 @@ pub(crate) trait Actor: Send {
     fn run(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// How long a loop pauses after so many failures in a row before this one: briefly at first, some five seconds when
+/// A broker that comes back must find its workers within two seconds, however long it was away. With the part that is
+/// left to chance this is one and a half.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a loop pauses after so many failures in a row before this one: briefly at first, about a second when
 /// failures go on.
 pub(crate) fn pause_after(failures: u32) -> Duration {
     // Workers that lost the same broker must not all come back in the same instant.
-    Backoff::Exponential { base: SHORTEST_PAUSE, cap: Duration::from_secs(5), jitter: 0.5 }.delay(failures)
+    Backoff::Exponential { base: SHORTEST_PAUSE, cap: LONGEST_PAUSE, jitter: 0.5 }.delay(failures)
 }
 
-/// Runs an actor to its end, starting it again after each failure: soon at first, after some five seconds
+/// Runs an actor to its end, starting it again after each failure: soon at first, after about a second
 /// when failures go on. Once there is `hurry`, pauses are as short as the first one.
 pub(crate) async fn supervise(mut actor: impl Actor, pulse: Arc<Pulse>, hurry: CancellationToken) {
     loop {
@@ -77,9 +81,16 @@ mod tests {
         supervise(Clumsy { runs: 0, fails: 10 }, Arc::clone(&pulse), CancellationToken::new()).await;
         let health = pulse.health();
         assert_eq!((health.restarts, health.last_error.as_deref()), (10, Some("panicked: clumsy")));
-        // 50 + 100 + … + 3200 ms, three times 5 s, and up to half as much again.
+        // 50 + 100 + … + 800 ms, five times 1 s, and up to half as much again.
         let took = start.elapsed();
-        assert!((21_350..32_100).contains(&took.as_millis()), "{took:?}");
+        assert!((6_550..9_900).contains(&took.as_millis()), "{took:?}");
+    }
+
+    #[test]
+    fn however_often_it_failed_a_broker_that_is_back_is_found_within_two_seconds() {
+        let longest = (0..1_000).map(pause_after).max().unwrap();
+        // The rest is for the broker to connect again.
+        assert!(longest <= Duration::from_millis(1_500), "{longest:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -96,8 +96,9 @@ impl Cluster {
         self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).parse().expect("a number")
     }
 
-    /// Moves a slot with all its keys, one key at a time, as `redis-cli --cluster reshard` does.
-    pub fn move_slot(&self, slot: usize, from: usize, to: usize) {
+    /// Moves a slot with all its keys, one key at a time, as `redis-cli --cluster reshard` does, with a pause
+    /// after each: until the last one has moved, whoever needs several of them is told to try again.
+    pub fn move_slot(&self, slot: usize, from: usize, to: usize, pause: Duration) {
         let (slot, port) = (slot.to_string(), self.nodes[to].port().to_string());
         let (from_id, to_id) = (self.id(from), self.id(to));
         assert_eq!(self.nodes[to].ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]), "OK");
@@ -109,6 +110,7 @@ impl Cluster {
             }
             let moved = self.nodes[from].ask(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
             assert!(moved == "OK" || moved == "NOKEY", "{moved}");
+            crate::rest(pause);
         }
         // The new owner first: otherwise the slot would belong to nobody for a moment.
         for node in [to, from] {

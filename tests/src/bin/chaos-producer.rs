@@ -1,4 +1,6 @@
 //! Enqueues chores and writes each acknowledged id to the ledger. Prints `done` when all are in.
+//!
+//! `--jobs` in batches of `--batch` (50), with a pause of `--pause-ms` (none) after each.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is how the lab follows it")]
 
 use std::process::ExitCode;
@@ -29,6 +31,7 @@ async fn produce() -> goose_tests::Result<()> {
     let ledger = Ledger::open(flags.require::<String>("ledger")?)?;
     let jobs: usize = flags.require("jobs")?;
     let batch: usize = flags.take("batch")?.unwrap_or(50);
+    let pause = flags.take("pause-ms")?.map(Duration::from_millis);
     let mut mix = SplitMix64(flags.take("seed")?.unwrap_or(1));
     flags.finish()?;
 
@@ -39,6 +42,9 @@ async fn produce() -> goose_tests::Result<()> {
         let batch = (0..now).map(|_| chore(&client, &mut mix)).collect::<goose_core::Result<Vec<_>>>()?;
         enqueue(&client, &ledger, batch).await?;
         left -= now;
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
     }
     client.broker().close().await?;
     println!("done");

@@ -1,5 +1,6 @@
 //! Runs chores. Prints `ready` when it takes jobs; stops gracefully when its standard input is closed, so that it also
-//! ends when whoever started it is gone.
+//! ends when whoever started it is gone. Before it ends it prints `warnings` and how many there were in its log, which
+//! `GOOSE_LAB_LOG=1` shows.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is how the lab follows it")]
 
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use goose_tests::brokers::{self, Address, Settings};
 use goose_tests::chore;
 use goose_tests::flags::Flags;
 use goose_tests::ledger::Ledger;
+use goose_tests::warnings::WarningCount;
 use goose_worker::Worker;
 use tokio::sync::oneshot;
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn work() -> goose_tests::Result<()> {
+    let log = WarningCount::install()?;
     let mut flags = Flags::parse(std::env::args().skip(1))?;
     let address: Address = flags.require("broker")?;
     let ledger = Ledger::open(flags.require::<String>("ledger")?)?;
@@ -48,6 +51,7 @@ fn work() -> goose_tests::Result<()> {
         println!("ready");
         closed_stdin().await?;
         worker.stop().await?;
+        println!("warnings {}", log.count());
         Ok(())
     })
 }

@@ -7,7 +7,7 @@ use goose_core::ErrorKind;
 use goose_redis::RedisBroker;
 use goose_services::Fake;
 
-use crate::stage::{Chore, PATIENCE, Stage, all_done};
+use crate::stage::{Chore, PATIENCE, Stage, all_done, until};
 use crate::{Outcome, Played, ensure};
 
 pub(crate) async fn a_server_that_is_too_old() -> Outcome {
@@ -57,6 +57,12 @@ pub(crate) async fn a_password_that_is_rotated() -> Outcome {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     stage.have_run(PATIENCE, &ids).await?;
+    // A connection that was refused is tried again within a second; until then its calls fail at once.
+    until(Duration::from_secs(5), "every connection is there again", async || {
+        let clients = stage.server.clients();
+        Ok(["data", "beat"].iter().all(|role| clients.iter().any(|line| line.contains(&format!("goose-{role}-")))))
+    })
+    .await?;
     worker.stop().await?;
     all_done(&broker).await?;
     Ok(Played::Done)

@@ -1,0 +1,69 @@
+//! Another server takes the place of the primary, under load.
+//!
+//! Redis replicates after it has answered. A primary that dies may take writes with it which it had acknowledged and
+//! not yet passed on; Goose cannot mend that, and `docs/brokers/redis.md` says what a server can be told against it. So
+//! what was acknowledged a second or more before the fault must be there, and what is lost of the last second is
+//! reported. Nothing may be claimed for ever, and workers must find the new primary by themselves.
+
+use std::time::Duration;
+
+use goose_tests::ensure;
+use goose_tests::ledger::now;
+use goose_tests::scenario::{Outcome, Played};
+use goose_tests::servers::{Setup, Topology};
+
+use crate::load::{Jobs, Load, acknowledged_when, before};
+
+/// Replicas on the same machine are not further behind.
+const REPLICATED: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Killed,
+    Paused,
+}
+
+pub(crate) async fn from_a_killed_primary(topology: Topology) -> Outcome {
+    // A closed connection tells at once.
+    from_a_primary(topology, Fault::Killed, Duration::from_secs(4)).await
+}
+
+/// The primary hangs, another one takes over, and later the old one goes on as if nothing had happened.
+pub(crate) async fn from_a_paused_primary(topology: Topology) -> Outcome {
+    // Nobody hangs up: a call has to wait for as long as it may before it is tried elsewhere, which is 10 s.
+    from_a_primary(topology, Fault::Paused, Duration::from_secs(13)).await
+}
+
+async fn from_a_primary(topology: Topology, fault: Fault, limit: Duration) -> Outcome {
+    let mut load = Load::start(Setup::hasty(topology), Jobs(8_000), &[]).await?;
+    load.until_finished(2_000).await?;
+    let old = load.primary()?;
+    let from = now();
+    match fault {
+        Fault::Killed => load.lab.servers()?.node(old)?.kill(),
+        Fault::Paused => load.lab.servers()?.node(old)?.pause(),
+    }
+    load.until_failed_over(old).await?;
+    let back = now();
+    let took = load.went_on(back, limit).await?;
+    let name = if fault == Fault::Killed { "killed" } else { "paused" };
+    eprintln!(
+        "{topology:?}, primary {name}: another took over after {:?}, and every worker went on {took:?} after that",
+        back.since(from)
+    );
+    // It comes back, and must not be taken for the primary that it was.
+    match fault {
+        Fault::Killed => load.lab.servers()?.node(old)?.restart(),
+        Fault::Paused => load.lab.servers()?.node(old)?.resume(),
+    }
+    load.lab.note_outage(name, before(from, REPLICATED))?;
+    let (findings, mut lab, _) = load.finish().await?;
+    let lost = acknowledged_when(&mut lab, &findings.lost)?;
+    let older = lost.iter().filter(|at| **at < before(from, REPLICATED)).count();
+    let after = lost.iter().filter(|at| **at > from).count();
+    eprintln!("{topology:?}, primary {name}: {} jobs of the last second were lost", lost.len());
+    ensure!(older == 0, "{older} jobs were lost that had long been acknowledged: {findings}");
+    ensure!(after == 0, "{after} jobs were lost that had been acknowledged after the fault: {findings}");
+    ensure!(findings.is_in_order() && findings.doubled_without_fault.is_empty(), "{findings}");
+    Ok(Played::Done)
+}
