@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use goose_core::broker::capability::EnqueuedJobs;
 use goose_core::broker::{Broker, Consumer};
 
 use super::{Stage, client, consumer, fill, take};
@@ -54,6 +55,8 @@ pub(super) async fn measure(stage: &Stage<'_>) -> Result<()> {
     stage.say(&format!("{name} beat, client"), WORKERS, "% core", share(cost.client));
     stage.say_longest(&format!("{name} beat")).await?;
 
+    by_id(stage, name).await?;
+
     let survivor = stage.broker().await?;
     let one = consumer(&survivor).await?;
     broker.abandon().await;
@@ -66,5 +69,23 @@ pub(super) async fn measure(stage: &Stage<'_>) -> Result<()> {
     survivor.close().await?;
     broker.close().await?;
     stage.clear();
+    Ok(())
+}
+
+/// One job found, moved and deleted while all those workers are there: none of them must hold it.
+async fn by_id(stage: &Stage<'_>, name: &str) -> Result<()> {
+    let broker = stage.broker().await?;
+    let ids = fill(&client(&broker), 2000).await?;
+    let began = Instant::now();
+    for id in &ids {
+        broker.find_by_id(*id).await?;
+        broker.prioritise(*id).await?;
+        broker.delete(*id).await?;
+    }
+    let each = began.elapsed().as_secs_f64() * 1e3 / 3.0 / f64::from(u32::try_from(ids.len())?);
+    stage.say(&format!("{name}, find, prioritise or delete by id"), 1, "ms", each);
+    stage.say_longest(&format!("{name}, by id")).await?;
+    broker.purge(&"default".parse()?).await?;
+    broker.close().await?;
     Ok(())
 }
