@@ -28,7 +28,7 @@ pub(crate) async fn open(options: &Options) -> Result<Opened> {
     }
     let server = match options.url {
         Some(_) => None,
-        None => Some(start()?),
+        None => Some(start(&[])?),
     };
     let url = options.url.clone().or_else(|| server.as_ref().map(Server::url)).unwrap_or_default();
     let broker = redis(&url).await?;
@@ -41,10 +41,10 @@ pub(crate) async fn redis(url: &str) -> Result<Arc<dyn Broker>> {
 }
 
 /// A server of our own. What the crate for tests panics with is for people too.
-pub(crate) fn start() -> Result<Server> {
+pub(crate) fn start(args: &'static [&'static str]) -> Result<Server> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let started = std::panic::catch_unwind(Server::start);
+    let started = std::panic::catch_unwind(|| Server::with(args));
     std::panic::set_hook(hook);
     started.map_err(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);

@@ -12,6 +12,7 @@ mod link;
 mod options;
 mod probe;
 mod report;
+mod scale;
 mod scenarios;
 
 use std::process::ExitCode;
@@ -33,7 +34,10 @@ fn main() -> ExitCode {
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let outcome = runtime.map_err(BoxError::from).and_then(|runtime| runtime.block_on(scenarios::run(&options)));
+    let outcome = runtime.map_err(BoxError::from).and_then(|runtime| {
+        runtime
+            .block_on(async { if options.scale { scale::run(&options).await } else { scenarios::run(&options).await } })
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fred::prelude::*;
-use fred::types::InfoKind;
 use fred::types::scripts::Script;
+use fred::types::{ClusterHash, CustomCommand, InfoKind};
 
 use crate::Result;
 
@@ -23,6 +23,13 @@ pub(crate) struct Probe {
     enqueue: Arc<Script>,
     fetch: Arc<Script>,
     settle: Arc<Script>,
+}
+
+/// A call that took long.
+pub(crate) struct SlowCall {
+    pub(crate) millis: f64,
+    /// Its first words.
+    pub(crate) words: String,
 }
 
 fn keys() -> Vec<String> {
@@ -50,6 +57,33 @@ impl Probe {
             (Some(system), Some(user)) => Ok(system + user),
             _ => Err("the server does not say its processor time in INFO cpu".into()),
         }
+    }
+
+    /// Bytes of the server's memory in use.
+    pub(crate) async fn memory(&self) -> Result<f64> {
+        let info: String = self.client.info(Some(InfoKind::Memory)).await?;
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        used.ok_or_else(|| "the server does not say its memory in INFO memory".into())
+    }
+
+    /// What the server kept in its slow log since the last question.
+    pub(crate) async fn slow_calls(&self) -> Result<Vec<SlowCall>> {
+        let command = |words: &[&'static str]| {
+            let args: Vec<Value> = words.iter().map(|word| Value::from(*word)).collect();
+            (CustomCommand::new_static("SLOWLOG", ClusterHash::FirstKey, false), args)
+        };
+        let (get, args) = command(&["GET", "20000"]);
+        let entries: Vec<Value> = self.client.custom(get, args).await?;
+        let (reset, args) = command(&["RESET"]);
+        let _: Value = self.client.custom(reset, args).await?;
+        let read = |entry: Value| {
+            let fields = entry.into_array();
+            let millis = f64::from(u32::try_from(fields.get(2)?.as_u64()?).ok()?) / 1000.0;
+            let words = fields.get(3)?.clone().into_array();
+            let words = words.iter().filter_map(Value::as_bytes).map(|word| word.escape_ascii().to_string());
+            Some(SlowCall { millis, words: words.take(5).collect::<Vec<_>>().join(" ") })
+        };
+        Ok(entries.into_iter().filter_map(read).collect())
     }
 
     /// So many callers, so many jobs a call.

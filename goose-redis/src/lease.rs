@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fred::bytes::Bytes;
 use goose_core::broker::{DeathCause, DeathReason};
-use goose_core::{Event, QueueName, Result, Timestamp};
+use goose_core::{Error, ErrorKind, Event, QueueName, Result, Timestamp};
 
 use crate::broker::Inner;
 use crate::connection::{Lane, Reply};
@@ -23,6 +23,13 @@ const BEATS_PER_LEASE: u32 = 6;
 
 /// A session as others see it: its queue, its id, and the end of its lease.
 type Sighting = (QueueName, Bytes, i64);
+
+/// The most late sessions of one answer, as `beat.lua` has it, and how few more are not worth another call.
+const PAGE: i64 = 1000;
+const FEW: i64 = 50;
+
+/// How many dead sessions are taken over at the same time.
+const AT_ONCE: usize = 25;
 
 /// How many queues of others are looked at in one turn, and how many beats pass between turns. Nobody is in a hurry
 /// there: jobs wait only where nobody works. But all workers look, so each must look at little.
@@ -154,9 +161,13 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, in
         let args = vec![id.clone().into(), millis(session.lease)];
         inner.link.eval(Lane::Beat, &BEAT, vec![keys.leases.clone(), keys.claims(&id)], args)
     });
+    let mut further = Vec::new();
     for ((queue, _), answer) in session.queues.iter().zip(together(beats).await) {
         match answer.and_then(|reply| read_beat(inner, queue, &id, reply, &mut late)) {
-            Ok(is_alive) => alive &= is_alive,
+            Ok(beat) => {
+                alive &= beat.is_alive;
+                further.push((queue, beat.further));
+            }
             Err(error) => trouble = Some(error),
         }
     }
@@ -170,22 +181,68 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, in
     if let Err(error) = look_elsewhere(inner, session, watch, &id, &mut late).await {
         trouble = Some(error);
     }
-    for dead in watch.look(late, Instant::now(), interval) {
-        if let Err(error) = recover(inner, session, dead).await {
+    for (queue, further) in further {
+        if let Err(error) = look_further(inner, queue, &id, further, &mut late).await {
             trouble = Some(error);
+        }
+    }
+    let dead = watch.look(late, Instant::now(), interval);
+    for some in dead.chunks(AT_ONCE) {
+        let recoveries = some.iter().map(|dead| recover(inner, session, dead.clone()));
+        for recovered in together(recoveries).await {
+            trouble = recovered.err().or(trouble);
+        }
+        // The rest with the next beat, which must not come late.
+        if began.elapsed() >= interval {
+            break;
         }
     }
     trouble.map_or(Ok(()), Err)
 }
 
 /// Reads what a beat answered; says whether the session lives.
-fn read_beat(inner: &Inner, queue: &QueueName, own: &str, reply: Reply, late: &mut Vec<Sighting>) -> Result<bool> {
+fn read_beat(inner: &Inner, queue: &QueueName, own: &str, reply: Reply, late: &mut Vec<Sighting>) -> Result<Beat> {
     let mut fields = reply.into_array()?.into_iter();
-    let (Some(now), Some(is_alive)) = (fields.next(), fields.next()) else { return Ok(true) };
+    let (Some(now), Some(is_alive), Some(further)) = (fields.next(), fields.next(), fields.next()) else {
+        return Err(Error::new(ErrorKind::Internal, "the server's answer to a beat is too short"));
+    };
     inner.clock.heard(Timestamp::from_millis(now.into_int()?));
     let is_alive = is_alive.into_int()? == 1;
+    let further = further.into_int()?;
     read_late(queue, own, fields, late)?;
-    Ok(is_alive)
+    Ok(Beat { is_alive, further })
+}
+
+/// What a beat said of a queue, but for the late sessions.
+struct Beat {
+    is_alive: bool,
+    /// How many more late ones there are for us to look at.
+    further: i64,
+}
+
+/// Looks at late sessions that did not fit into the answer to a beat. Without this, ten thousand workers that die
+/// together would be recovered a thousand at a time, with two beats for each.
+async fn look_further(
+    inner: &Inner,
+    queue: &QueueName,
+    own: &str,
+    further: i64,
+    late: &mut Vec<Sighting>,
+) -> Result<()> {
+    let end = PAGE + if further < FEW { 0 } else { further };
+    let mut from = PAGE;
+    while from < end {
+        let args = vec![from.to_string().into(), PAGE.min(end - from).to_string().into()];
+        let leases = inner.names.queue(queue).leases;
+        let fields = inner.link.eval(Lane::Beat, &LATE, vec![leases], args).await?.into_array()?;
+        let is_last = fields.len() <= 1;
+        read_late(queue, own, fields.into_iter().skip(1), late)?;
+        if is_last {
+            return Ok(());
+        }
+        from += PAGE;
+    }
+    Ok(())
 }
 
 /// Looks for late sessions of other queues: those that nobody serves any more must not keep the jobs of their last, dead
@@ -204,7 +261,7 @@ async fn look_elsewhere(
     }
     let looks = watch.suspects.iter().map(|queue| {
         let leases = inner.names.queue(queue).leases;
-        inner.link.eval(Lane::Beat, &LATE, vec![leases], Vec::new())
+        inner.link.eval(Lane::Beat, &LATE, vec![leases], vec!["0".into(), PAGE.to_string().into()])
     });
     let mut trouble = None;
     for (queue, reply) in watch.suspects.iter().zip(together(looks).await) {
