@@ -30,6 +30,8 @@ pub struct RedisOptions {
     pub(crate) max_recoveries: u32,
     pub(crate) command_timeout: Duration,
     allow_eviction: bool,
+    #[cfg(feature = "tls")]
+    root_certificates: Option<Vec<u8>>,
 }
 
 /// Without the URL and the password: passwords do not belong into logs.
@@ -59,7 +61,7 @@ impl RedisOptions {
     /// More Sentinels or nodes to ask are given as `node=host:port` behind the `?`, as often as needed, joined by `&`.
     /// User and password of the Sentinels themselves are `sentinelUsername` and `sentinelPassword` there. Special
     /// characters are percent-encoded. `rediss://`, `rediss-sentinel://` and `rediss-cluster://` use TLS, verified
-    /// against the system's root certificates; they need the feature `tls`. Unix sockets are not supported.
+    /// against the system's root certificates or your own; they need the feature `tls`. Unix sockets are not supported.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -72,6 +74,8 @@ impl RedisOptions {
             max_recoveries: 3,
             command_timeout: Duration::from_secs(10),
             allow_eviction: false,
+            #[cfg(feature = "tls")]
+            root_certificates: None,
         }
     }
 
@@ -135,6 +139,21 @@ impl RedisOptions {
         self
     }
 
+    /// Whom to trust over TLS, instead of the system's root certificates: the certificates of one or more authorities, in PEM
+    /// form. For servers whose certificates your own authority has signed.
+    ///
+    /// ```no_run
+    /// # use goose_redis::RedisOptions;
+    /// # fn f() -> std::io::Result<()> {
+    /// let options = RedisOptions::new("rediss://redis.internal").root_certificates(std::fs::read("ca.pem")?);
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates = Some(pem.into());
+        self
+    }
+
     /// Connects, checks that the server is fit for a queue, and gives it the scripts.
     ///
     /// # Errors
@@ -195,6 +214,11 @@ impl RedisOptions {
 
     pub(crate) fn key_prefix(&self) -> &str {
         &self.prefix
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn root_certificates_given(&self) -> Option<&[u8]> {
+        self.root_certificates.as_deref()
     }
 
     pub(crate) fn evicting_is_allowed(&self) -> bool {

@@ -45,6 +45,13 @@ impl Cargo {
         words.join(" ")
     }
 
+    /// Cargo and its arguments, for a program that is to start it. Without the environment.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words = vec![program()];
+        words.extend(self.arguments.iter().cloned());
+        words
+    }
+
     /// Shows the call and runs it on this terminal.
     pub(crate) fn run(&self) -> Result<()> {
         println!("$ {}", self.shown());
@@ -52,8 +59,9 @@ impl Cargo {
     }
 
     /// Lets it take the place of this process, where the system can do that: ctrl-C and the exit code are then its own.
+    /// What we say is on standard error: standard output is that of the program, for whoever reads it.
     pub(crate) fn become_it(&self) -> Result<()> {
-        println!("$ {}", self.shown());
+        eprintln!("$ {}", self.shown());
         #[cfg(unix)]
         {
             let error = std::os::unix::process::CommandExt::exec(&mut self.command());
@@ -93,7 +101,7 @@ impl Cargo {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = Command::new(program());
         command.current_dir(root()).args(&self.arguments).envs(self.environment.iter().copied());
         command
     }
@@ -101,4 +109,9 @@ impl Cargo {
     fn cannot_start(&self, error: &std::io::Error) -> Failure {
         Failure::new(format!("cannot start {}: {error}", self.shown()))
     }
+}
+
+/// The cargo that started us.
+fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

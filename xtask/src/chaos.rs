@@ -2,11 +2,32 @@
 
 use std::ffi::OsString;
 
-use crate::Result;
 use crate::cargo::Cargo;
+use crate::flags::value_of;
+use crate::{Result, services};
+
+/// Not for the driver: the fault scenarios in their long form follow.
+const LONG: &str = "--long";
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
+    let is_long = arguments.iter().any(|argument| argument == LONG);
+    let on_redis = value_of("--broker", arguments).is_some_and(|name| name == "redis");
+    if is_long || on_redis {
+        services::need_command()?;
+    }
     // The driver starts the producers and workers that lie beside it; `cargo run` would build the driver alone.
     Cargo::new(["build", "--package", "goose-tests", "--bins"]).run()?;
-    Cargo::new(["run", "--quiet", "--package", "goose-tests", "--bin", "chaos", "--"]).args(arguments).become_it()
+    let driver = Cargo::new(["run", "--quiet", "--package", "goose-tests", "--bin", "chaos", "--"])
+        .args(arguments.iter().filter(|argument| *argument != LONG));
+    if !is_long {
+        return driver.become_it();
+    }
+    driver.run()?;
+    long_scenarios().become_it()
+}
+
+/// The named faults of Redis, each for as long as it takes in life.
+fn long_scenarios() -> Cargo {
+    let suites = ["test", "--package", "goose-tests", "--test", "scenarios_redis", "--test", "faults_redis"];
+    Cargo::new(suites).env("GOOSE_LONG_SCENARIOS", "1")
 }

@@ -15,6 +15,8 @@ pub(crate) struct FeatureSet {
     pub(crate) features: Vec<String>,
     /// Whether it is what `--all-features` means.
     pub(crate) is_all: bool,
+    /// The beginnings of the names of unit tests that need not be run with each set; see [`Self::tests`].
+    once: Vec<String>,
 }
 
 impl FeatureSet {
@@ -25,6 +27,24 @@ impl FeatureSet {
             arguments.extend(["--features".to_owned(), self.features.join(",")]);
         }
         arguments
+    }
+
+    /// What is worth testing with this set beside the whole, where every feature is on: whatever a missing feature can change.
+    ///
+    /// - Unit tests and those of programs and examples, because code can look different without a feature;
+    /// - documentation, because its examples may need a feature that they do not ask for;
+    /// - not the tests in `tests/`: they see the crate from outside, where features only ever add
+    ///   (`cargo xtask tidy` holds them to that);
+    /// - not the unit tests that the crate's manifest names under `once`: real servers, a minute each time, and nothing in
+    ///   them that a feature changes.
+    ///
+    /// All of them are compiled with every set, by the lints.
+    pub(crate) fn tests(&self) -> [Cargo; 2] {
+        let mut unit = self.cargo("test").args(["--no-fail-fast", "--lib", "--bins", "--examples", "--"]);
+        for name in &self.once {
+            unit = unit.args(["--skip", name.as_str()]);
+        }
+        [unit, self.cargo("test").args(["--no-fail-fast", "--doc"])]
     }
 
     /// The same call of cargo for this set.
@@ -58,12 +78,18 @@ fn of_crate(manifest: &Manifest) -> Vec<FeatureSet> {
     let everything = closure(&names, &features);
     let mut seen = BTreeSet::new();
     let package = manifest.package().unwrap_or_default();
+    let once = manifest.strings("package.metadata.goose", "once");
     candidates
         .into_iter()
         .filter_map(|named| {
             let on = closure(&named, &features);
             let is_all = on == everything;
-            seen.insert(on).then(|| FeatureSet { package: package.to_owned(), features: named, is_all })
+            seen.insert(on).then(|| FeatureSet {
+                package: package.to_owned(),
+                features: named,
+                is_all,
+                once: once.clone(),
+            })
         })
         .collect()
 }
@@ -105,6 +131,19 @@ mod tests {
             [(vec![], false), (vec![a.clone()], false), (vec![b.clone()], false), (vec![a.clone(), b.clone()], true)];
         assert_eq!(sets("a = []\nb = []"), expected);
         assert_eq!(sets("a = []\nb = [\"a\"]"), [(vec![], false), (vec![a], false), (vec![b], true)]);
+    }
+
+    #[test]
+    fn a_set_beside_the_whole_leaves_out_what_features_do_not_change() {
+        let manifest = "[package]\nname = \"x\"\n[features]\na = []\n\
+            [package.metadata.goose]\n# why\nonce = [\"link::tests::\", \"slow\"]";
+        let calls = of_crate(&Manifest::parse(manifest))[0].tests().map(|call| call.shown());
+        let expected = [
+            "cargo test --package x --no-default-features --no-fail-fast --lib --bins --examples -- \
+             --skip link::tests:: --skip slow",
+            "cargo test --package x --no-default-features --no-fail-fast --doc",
+        ];
+        assert_eq!(calls, expected);
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub(crate) enum Task {
     Test,
     Ci,
     Tidy,
+    /// Arguments for the program that starts servers, unchanged.
+    Services(Vec<OsString>),
+    /// Arguments for the benchmark, unchanged.
+    Bench(Vec<OsString>),
     /// Arguments for the chaos driver, unchanged.
     Chaos(Vec<OsString>),
     Capabilities {
@@ -27,7 +31,17 @@ struct Command {
     takes: &'static str,
     about: &'static str,
     flags: &'static [Flag],
+    /// Who decides about flags that are not listed here.
+    others: Others,
     build: fn(Given) -> Task,
+}
+
+#[derive(PartialEq, Eq)]
+enum Others {
+    /// There are none.
+    Refused,
+    /// The program that gets them.
+    PassedOn,
 }
 
 struct Flag {
@@ -45,7 +59,10 @@ const COMMANDS: &[Command] = &[
         flags: &[
             Flag { name: "--crash", value: None, about: "kill the worker half-way and let a second one take over" },
             Flag { name: "--db", value: Some("PATH"), about: "keep the jobs in this file (default: a temporary one)" },
+            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, or redis" },
+            Flag { name: "--url", value: Some("URL"), about: "a Redis server to use (default: one for this run)" },
         ],
+        others: Others::Refused,
         build: |given| Task::Quickstart(given.all),
     },
     Command {
@@ -53,6 +70,7 @@ const COMMANDS: &[Command] = &[
         takes: "",
         about: "Run every test there is, of every crate and feature set",
         flags: &[],
+        others: Others::Refused,
         build: |_| Task::Test,
     },
     Command {
@@ -60,6 +78,7 @@ const COMMANDS: &[Command] = &[
         takes: "",
         about: "Format, tidy, lints, documentation, tests, capabilities: all that must hold before a change goes in",
         flags: &[],
+        others: Others::Refused,
         build: |_| Task::Ci,
     },
     Command {
@@ -67,14 +86,52 @@ const COMMANDS: &[Command] = &[
         takes: "",
         about: "Check the house rules that no compiler checks",
         flags: &[],
+        others: Others::Refused,
         build: |_| Task::Tidy,
+    },
+    Command {
+        name: "services",
+        takes: "",
+        about: "Start Redis servers for hand use and say where they are, all three kinds without a flag",
+        flags: &[
+            Flag { name: "--standalone", value: None, about: "one durable server" },
+            Flag { name: "--cluster", value: None, about: "a cluster of three primaries and three replicas" },
+            Flag { name: "--sentinel", value: None, about: "a primary and a replica, watched by three Sentinels" },
+        ],
+        others: Others::Refused,
+        build: |given| Task::Services(given.all),
+    },
+    Command {
+        name: "bench",
+        takes: "",
+        about: "Measure how fast a broker is, through client and worker as users have them",
+        flags: &[
+            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, or redis" },
+            Flag { name: "--url", value: Some("URL"), about: "a Redis server to use (default: one for this run)" },
+            Flag { name: "--jobs", value: Some("N"), about: "how many jobs in each scenario" },
+            Flag { name: "--json", value: None, about: "one object a line instead of a table" },
+            Flag { name: "--scale", value: None, about: "how much a job costs while very many others wait" },
+            Flag { name: "--ten-million", value: None, about: "with --scale: up to ten million, instead of one" },
+        ],
+        others: Others::PassedOn,
+        build: |given| Task::Bench(given.all),
     },
     Command {
         name: "chaos",
         takes: "",
         about: "Run many jobs under injected faults and prove that none is lost",
         flags: &[
-            Flag { name: "--broker", value: Some("NAME"), about: "the broker to torment: sqlite, the default" },
+            Flag {
+                name: "--broker",
+                value: Some("NAME"),
+                about: "the broker to torment: sqlite, the default, or redis",
+            },
+            Flag {
+                name: "--topology",
+                value: Some("NAME"),
+                about: "what Redis is: standalone, the default, cluster or sentinel",
+            },
+            Flag { name: "--long", value: None, about: "then the fault scenarios of Redis, in their long form" },
             Flag { name: "--jobs", value: Some("N"), about: "how many jobs to enqueue (default: 20000)" },
             Flag { name: "--seed", value: Some("N"), about: "what decides which faults come when (default: 1)" },
             Flag { name: "--faults", value: Some("N"), about: "how many faults (default: 6)" },
@@ -83,6 +140,7 @@ const COMMANDS: &[Command] = &[
             Flag { name: "--lease-ms", value: Some("N"), about: "the lease of the workers (default: 2000)" },
             Flag { name: "--deadline-s", value: Some("N"), about: "the limit for the whole run (default: 240)" },
         ],
+        others: Others::Refused,
         build: |given| Task::Chaos(given.all),
     },
     Command {
@@ -90,6 +148,7 @@ const COMMANDS: &[Command] = &[
         takes: "",
         about: "Write CAPABILITIES.md from the code of the brokers",
         flags: &[Flag { name: "--check", value: None, about: "write nothing, fail if the file is out of date" }],
+        others: Others::Refused,
         build: |given| Task::Capabilities { check: given.has("--check") },
     },
 ];
@@ -103,6 +162,12 @@ impl Given {
     fn has(&self, flag: &str) -> bool {
         self.all.iter().any(|given| given == flag)
     }
+}
+
+/// The value of a flag among the arguments of a command.
+pub(crate) fn value_of<'a>(flag: &str, arguments: &'a [OsString]) -> Option<&'a OsStr> {
+    let at = arguments.iter().position(|argument| argument == flag)?;
+    arguments.get(at + 1).map(OsString::as_os_str)
 }
 
 /// Reads the arguments that follow `cargo xtask`.
@@ -133,6 +198,11 @@ impl Command {
         let mut positional = usize::from(!self.takes.is_empty());
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
+            let flag = self.flags.iter().find(|flag| argument == flag.name);
+            if self.others == Others::PassedOn && flag.is_none() {
+                // Whatever follows it may be its value.
+                return Ok(());
+            }
             if !argument.as_encoded_bytes().starts_with(b"-") {
                 if positional == 0 {
                     return wrong(format!("{} takes no further argument {argument:?}", self.name));
@@ -140,7 +210,7 @@ impl Command {
                 positional -= 1;
                 continue;
             }
-            let Some(flag) = self.flags.iter().find(|flag| argument == flag.name) else {
+            let Some(flag) = flag else {
                 return wrong(format!("{} has no flag {argument:?}", self.name));
             };
             if let Some(value) = flag.value
@@ -217,6 +287,10 @@ mod tests {
     fn arguments_reach_their_command() {
         assert_eq!(parse_words("capabilities").unwrap(), Task::Capabilities { check: false });
         assert_eq!(parse_words("capabilities --check").unwrap(), Task::Capabilities { check: true });
+        let given = ["--scale", "--new", "7", "--jobs", "9"].map(OsString::from).to_vec();
+        assert_eq!(value_of("--jobs", &given), Some(OsStr::new("9")));
+        assert_eq!((value_of("--url", &given), value_of("9", &given)), (None, None));
+        assert_eq!(parse_words("bench --scale --new 7 --jobs 9").unwrap(), Task::Bench(given));
         let given = ["--crash", "src", "--db", "x.db"].map(OsString::from).to_vec();
         assert_eq!(parse_words("quickstart --crash src --db x.db").unwrap(), Task::Quickstart(given));
     }
@@ -228,6 +302,7 @@ mod tests {
             ("tidy now", "tidy takes no further argument \"now\""),
             ("quickstart a b", "quickstart takes no further argument \"b\""),
             ("quickstart --db", "--db needs a value: --db PATH"),
+            ("bench --url", "--url needs a value: --url URL"),
             ("ci --fast", "ci has no flag \"--fast\""),
         ] {
             let failure = parse_words(line).unwrap_err();

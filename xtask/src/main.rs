@@ -4,6 +4,7 @@
 //! dependencies, because whoever runs the first command waits for this to build.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks on its output streams")]
 
+mod bench;
 mod capabilities;
 mod cargo;
 mod chaos;
@@ -13,6 +14,8 @@ mod feature_sets;
 mod flags;
 mod manifest;
 mod quickstart;
+mod redis;
+mod services;
 mod steps;
 mod test;
 mod tidy;
@@ -42,6 +45,8 @@ fn run(task: Task) -> Result<()> {
         Task::Test => test::run(),
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
+        Task::Services(arguments) => services::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Capabilities { check } => capabilities::run(check),
     }

@@ -71,7 +71,12 @@ impl Manifest {
 
     /// The members of the workspace, as folders.
     pub(crate) fn members(&self) -> Vec<String> {
-        self.value("workspace", "members").map(strings).unwrap_or_default()
+        self.strings("workspace", "members")
+    }
+
+    /// The strings of an array; none where there is no such key.
+    pub(crate) fn strings(&self, section: &str, key: &str) -> Vec<String> {
+        self.value(section, key).map(strings).unwrap_or_default()
     }
 
     /// The features with what each turns on.

@@ -1,18 +1,52 @@
 //! `cargo xtask quickstart`: the example program of `goose-worker/examples/quickstart`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use crate::Result;
 use crate::cargo::{Cargo, root};
+use crate::flags::value_of;
+use crate::{Result, services};
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
-    program().args(["--"]).args(from_here(arguments)).become_it()
+    let url = value_of("--url", arguments);
+    let program = Program::for_broker(value_of("--broker", arguments).unwrap_or(OsStr::new("sqlite")), url);
+    let arguments = from_here(arguments);
+    if program.needs_server {
+        services::need_command()?;
+        return program.with_server(&arguments)?.become_it();
+    }
+    program.call("run").args(["--"]).args(arguments).become_it()
 }
 
-/// The call that builds and runs the program; its arguments follow after `--`.
-pub(crate) fn program() -> Cargo {
-    Cargo::new(["run", "--package", "goose-worker", "--features", "sqlite", "--example", "quickstart"])
+/// The program, with the brokers that a run needs.
+pub(crate) struct Program {
+    features: &'static str,
+    needs_server: bool,
+}
+
+impl Program {
+    pub(crate) fn for_broker(name: &OsStr, url: Option<&OsStr>) -> Self {
+        let with_tls = ["rediss", "valkeys"]
+            .iter()
+            .any(|scheme| url.is_some_and(|url| url.as_encoded_bytes().starts_with(scheme.as_bytes())));
+        match (name == "redis", with_tls) {
+            (false, _) => Self { features: "sqlite", needs_server: false },
+            (true, false) => Self { features: "sqlite,redis", needs_server: url.is_none() },
+            (true, true) => Self { features: "sqlite,redis-tls", needs_server: false },
+        }
+    }
+
+    /// The call that builds it, or builds and runs it; its arguments follow after `--`.
+    pub(crate) fn call(&self, subcommand: &str) -> Cargo {
+        Cargo::new([subcommand, "--package", "goose-worker", "--features", self.features, "--example", "quickstart"])
+    }
+
+    /// Builds it, and answers the call that runs it with a server of its own.
+    pub(crate) fn with_server(&self, arguments: &[OsString]) -> Result<Cargo> {
+        // Before the server is started, so that it does not wait for the build.
+        self.call("build").run()?;
+        Ok(services::with_server(&self.call("run").args(["--quiet", "--", "--url", "{url}"]).args(arguments)))
+    }
 }
 
 /// Cargo runs in the root of the repository, the user may be elsewhere: relative paths are made absolute,
@@ -20,13 +54,22 @@ pub(crate) fn program() -> Cargo {
 fn from_here(arguments: &[OsString]) -> Vec<OsString> {
     let here = std::env::current_dir().unwrap_or_else(|_| root());
     let mut has_dir = false;
-    let mut value_follows = false;
     let mut resolved = Vec::with_capacity(arguments.len() + 1);
-    for argument in arguments {
-        let is_flag = argument.as_encoded_bytes().starts_with(b"-") && !value_follows;
-        has_dir |= !is_flag && !value_follows;
-        resolved.push(if is_flag { argument.clone() } else { here.join(Path::new(argument)).into_os_string() });
-        value_follows = argument == "--db" && is_flag;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let absolute = |path: &OsString| here.join(Path::new(path)).into_os_string();
+        if argument == "--db" {
+            resolved.push(argument.clone());
+            resolved.extend(arguments.next().map(absolute));
+        } else if argument == "--broker" || argument == "--url" {
+            resolved.push(argument.clone());
+            resolved.extend(arguments.next().cloned());
+        } else if argument.as_encoded_bytes().starts_with(b"-") {
+            resolved.push(argument.clone());
+        } else {
+            has_dir = true;
+            resolved.push(absolute(argument));
+        }
     }
     if !has_dir {
         resolved.push(root().into_os_string());
@@ -41,14 +84,29 @@ mod tests {
     #[test]
     fn paths_are_taken_from_where_the_user_stands() {
         let here = std::env::current_dir().unwrap();
-        let given = ["--db", "jobs.db", "--crash", "src"].map(OsString::from);
-        let expected = ["--db".into(), here.join("jobs.db").into(), "--crash".into(), here.join("src").into()];
-        assert_eq!(from_here(&given), expected as [OsString; 4]);
+        let given =
+            ["--db", "jobs.db", "--broker", "redis", "--url", "redis://x", "--crash", "src"].map(OsString::from);
+        let mut expected = given.clone();
+        expected[1] = here.join("jobs.db").into();
+        expected[7] = here.join("src").into();
+        assert_eq!(from_here(&given), expected);
     }
 
     #[test]
     fn without_a_folder_it_is_the_repository() {
         let given = ["--db", "/tmp/jobs.db"].map(OsString::from);
         assert_eq!(from_here(&given), ["--db".into(), "/tmp/jobs.db".into(), root().into_os_string()]);
+    }
+
+    #[test]
+    fn nothing_of_redis_is_built_for_a_run_without_it() {
+        let program = |name: &str, url: Option<&'static str>| {
+            let Program { features, needs_server } = Program::for_broker(OsStr::new(name), url.map(OsStr::new));
+            (features, needs_server)
+        };
+        assert_eq!(program("sqlite", None), ("sqlite", false));
+        assert_eq!(program("redis", None), ("sqlite,redis", true));
+        assert_eq!(program("redis", Some("redis://x")), ("sqlite,redis", false));
+        assert_eq!(program("redis", Some("rediss-cluster://x")), ("sqlite,redis-tls", false));
     }
 }

@@ -1,10 +1,13 @@
 //! `cargo xtask test`: all set-up and every test there is.
 
+use std::ffi::{OsStr, OsString};
 use std::process::{Command, Stdio};
 
 use crate::cargo::Cargo;
+use crate::quickstart::Program;
+use crate::redis::{self, Redis};
 use crate::steps::Steps;
-use crate::{Failure, Result, feature_sets, quickstart};
+use crate::{Failure, Result, feature_sets};
 
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::default();
@@ -17,17 +20,53 @@ pub(crate) fn run() -> Result<()> {
 
 /// The whole of the workspace first, with every feature: that is where nearly everything is found. Then each
 /// other feature set, because code and tests can also break by a feature's absence. Then the program that
-/// the README promises, with its crash.
+/// the README promises, with its crash, over each broker.
 fn run_steps(steps: &mut Steps, count: &mut Count) -> Result<()> {
-    steps.run("set-up", find_c_compiler)?;
-    let whole = Cargo::new(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    let redis = steps.run("set-up", || {
+        find_c_compiler()?;
+        let redis = redis::set_up()?;
+        redis::faketime();
+        Ok(redis)
+    })?;
+    let whole = whole(&redis, count);
     steps.run("tests, all features", || count.run(&whole))?;
     for set in feature_sets::of_workspace()?.into_iter().filter(|set| !set.is_all) {
         let features = if set.features.is_empty() { "no features".to_owned() } else { set.features.join(", ") };
-        let call = set.cargo("test").args(["--no-fail-fast"]);
-        steps.run(format!("tests, {} with {features}", set.package), || count.run(&call))?;
+        let name = format!("tests, {} with {features}", set.package);
+        steps.run(name, || set.tests().iter().try_for_each(|call| count.run(call)))?;
     }
-    steps.run("quickstart with a crash", || quickstart::program().args(["--", "--crash", "."]).run())
+    steps.run("quickstart with a crash", || {
+        Program::for_broker(OsStr::new("sqlite"), None).call("run").args(["--", "--crash", "."]).run()
+    })?;
+    steps.run("quickstart over Redis with a crash", || quickstart_over(&redis))
+}
+
+/// Crates whose tests start servers of their own; with nothing but a URL they cannot.
+const STARTERS: [&str; 2] = ["goose-redis", "goose-services"];
+
+fn whole(redis: &Redis, count: &mut Count) -> Cargo {
+    let mut whole = Cargo::new(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    if let Redis::Url(_) = redis {
+        for package in STARTERS {
+            whole = whole.args(["--exclude", package]);
+            count.skipped.push(format!("{package} (starts servers of its own, and there is only GOOSE_REDIS_URL)"));
+        }
+    }
+    whole
+}
+
+fn quickstart_over(redis: &Redis) -> Result<()> {
+    let arguments = ["--broker", "redis", "--crash", "."];
+    match redis {
+        Redis::Command(_) => {
+            let program = Program::for_broker(OsStr::new("redis"), None);
+            program.with_server(&arguments.map(OsString::from))?.run()
+        }
+        Redis::Url(url) => {
+            let program = Program::for_broker(OsStr::new("redis"), Some(OsStr::new(url)));
+            program.call("run").args(["--", "--url", url]).args(arguments).run()
+        }
+    }
 }
 
 /// SQLite is compiled from its C source; without a compiler the failure would be a page of build output.

@@ -111,7 +111,7 @@ const PHRASES: &[Meaning] = &[
         "ertificate",
         Verdict::Refused,
         ErrorKind::Misconfigured,
-        "the server's certificate is not trusted; check the host name and the system's root certificates",
+        "the server's certificate is not trusted; check the host name, and that its authority is among the root certificates of the system or of the options",
     ),
 ];
 

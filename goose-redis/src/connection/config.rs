@@ -45,6 +45,15 @@ impl fmt::Debug for Setup {
 impl Setup {
     pub(super) fn of(options: &RedisOptions) -> Result<Self> {
         let mut config = parse(options.url())?;
+        #[cfg(feature = "tls")]
+        match (wants_tls(options.url()), options.root_certificates_given()) {
+            (true, given) => config.tls = Some(super::tls::trusting(given)?),
+            (false, None) => {}
+            (false, Some(_)) => {
+                let message = "root certificates are given and the url asks for no TLS; use a rediss:// url";
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        }
         let topology = match config.server {
             ServerConfig::Clustered { .. } => Topology::Cluster,
             ServerConfig::Sentinel { .. } => Topology::Sentinel,
@@ -170,10 +179,14 @@ fn parse(url: &str) -> Result<Config> {
         let schemes = SCHEMES.map(|scheme| format!("{scheme}://")).join(", ");
         return Err(invalid(format!("the url must start with one of {schemes}")));
     }
-    if redis_scheme.starts_with("rediss") && !cfg!(feature = "tls") {
-        return Err(invalid(format!("{scheme}:// needs the feature `tls` of this crate")));
+    if wants_tls(url) && !cfg!(feature = "tls") {
+        return Err(invalid(format!(
+            "{scheme}:// needs the feature `tls` of goose-redis; it is `redis-tls` of goose-client and goose-worker"
+        )));
     }
-    Config::from_url(url).map_err(|error| {
+    // Without the `s`: of TLS fred gets to know by `tls`.
+    let plain = format!("{}{}", redis_scheme.replacen("rediss", "redis", 1), &url[scheme.len()..]);
+    Config::from_url(&plain).map_err(|error| {
         let hint = if redis_scheme.ends_with("-sentinel") {
             "use redis-sentinel://[user:password@]host[:port][/database]?sentinelServiceName=NAME[&node=HOST:PORT]"
         } else if redis_scheme.ends_with("-cluster") {
@@ -187,6 +200,10 @@ fn parse(url: &str) -> Result<Config> {
             details => details.to_owned(),
         })
     })
+}
+
+fn wants_tls(url: &str) -> bool {
+    ["rediss", "valkeys"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// Whether the URL has a database other than 0; fred looks for none in that of a cluster.
@@ -249,6 +266,25 @@ mod tests {
         let error = setup("rediss://localhost").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("feature `tls`"), "{error}");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_is_used_where_the_url_asks_for_it_and_nowhere_else() {
+        let authority = include_bytes!("../../tests/certificates/authority.pem");
+        for (url, topology) in [
+            ("rediss://a", Topology::Standalone),
+            ("valkeys://a", Topology::Standalone),
+            ("rediss-cluster://a", Topology::Cluster),
+            ("valkeys-sentinel://a?sentinelServiceName=main", Topology::Sentinel),
+        ] {
+            let encrypted = Setup::of(&RedisOptions::new(url).root_certificates(authority)).unwrap();
+            assert!(encrypted.config.uses_tls() && encrypted.topology == topology, "{url}");
+            let url = url.replacen("rediss", "redis", 1).replacen("valkeys", "valkey", 1);
+            assert!(!setup(&url).unwrap().config.uses_tls(), "{url}");
+            let error = Setup::of(&RedisOptions::new(url).root_certificates(authority)).unwrap_err();
+            assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("rediss://"), "{error}");
+        }
     }
 
     /// Those settings whose effect shows only on a network that drops packets.

@@ -4,7 +4,8 @@
 //! out. `redis` is the one implementation: it owns a thread (`runtime`) on which every connection lives, so that
 //! nothing here depends on the caller's runtime. A `keeper` keeps one connection alive for ever, a `wire` is that
 //! connection from its opening to its break, `call` decides what may be sent again, `classify` reads the server's
-//! errors, `wait` blocks on wake markers. `config` is every setting of the client crate, `preflight` the check of
+//! errors, `wait` blocks on wake markers. `config` is every setting of the client crate, `tls` whom to
+//! trust, `preflight` the check of
 //! the server at the start, `pace` the pauses between attempts.
 
 mod call;
@@ -18,6 +19,8 @@ mod redis;
 mod reply;
 mod runtime;
 mod script;
+#[cfg(feature = "tls")]
+mod tls;
 mod wait;
 mod wire;
 

@@ -2,17 +2,19 @@
 //!
 //! Read in this order:
 //! - `jobs`: what the two processes have in common, the types of the jobs.
+//! - `place`: where they meet: a SQLite file, or a Redis server.
 //! - `producer`: the process you start. It enqueues, starts the worker, waits, and adds up.
 //! - `worker`: the same program once more, as the process that runs the jobs.
 //! - `worker_process`: starting it, stopping it, and killing it with `--crash`.
 //! - `summary`: whether every job is accounted for.
 //!
-//! `cargo xtask quickstart [DIR] [--crash] [--db PATH]` runs it.
+//! `cargo xtask quickstart [DIR] [--crash] [--db PATH]` runs it, with `--broker redis [--url URL]` over Redis.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program on the command line talks to its user")]
 
 mod files;
 mod jobs;
 mod options;
+mod place;
 mod producer;
 mod progress;
 mod results;
@@ -35,7 +37,7 @@ async fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Ok(Role::Producer(options)) => producer::run(&options).await,
-        Ok(Role::Worker { db }) => worker::run(&db).await.map(|()| ExitCode::SUCCESS),
+        Ok(Role::Worker { address, results }) => worker::run(&address, &results).await.map(|()| ExitCode::SUCCESS),
         Err(error) => Err(error),
     };
     ended.unwrap_or_else(|error| {

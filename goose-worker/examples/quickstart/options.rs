@@ -1,16 +1,20 @@
 //! The command line: `quickstart [DIR] [--crash] [--db PATH]`, and a hidden form for the worker process.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::Result;
+use crate::place::{Address, Place};
 
 pub(crate) const USAGE: &str = "\
-Usage: quickstart [DIR] [--crash] [--db PATH]
+Usage: quickstart [DIR] [--crash] [--broker sqlite|redis] [--db PATH] [--url URL]
 
-  DIR        the folder whose files are counted (default: the current one)
-  --crash    kill the worker half-way and let a second one take over
-  --db PATH  keep the jobs in this file (default: a temporary one)
+  DIR            the folder whose files are counted (default: the current one)
+  --crash        kill the worker half-way and let a second one take over
+  --broker NAME  sqlite, the default, or redis
+  --db PATH      keep the jobs in this SQLite file (default: a temporary one)
+  --url URL      keep the jobs on this Redis server, in keys that begin with goose-quickstart
+                 (default: redis://localhost)
 ";
 
 /// What this process is asked to be.
@@ -21,7 +25,8 @@ pub(crate) enum Role {
     Producer(Options),
     /// The process that runs jobs.
     Worker {
-        db: PathBuf,
+        address: Address,
+        results: PathBuf,
     },
 }
 
@@ -29,41 +34,67 @@ pub(crate) enum Role {
 pub(crate) struct Options {
     pub(crate) dir: PathBuf,
     pub(crate) crash: bool,
-    pub(crate) db: Option<PathBuf>,
+    pub(crate) queue: Queue,
+}
+
+/// Where the jobs are to be kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// In a SQLite file that goes away at the end.
+    Temporary,
+    /// In this SQLite file.
+    File(PathBuf),
+    /// On the Redis server with this URL.
+    Redis(String),
 }
 
 /// The word that makes this program a worker.
 const WORKER: &str = "--worker";
 
 /// The arguments with which the producer starts a worker.
-pub(crate) fn worker_arguments(db: impl Into<OsString>) -> [OsString; 2] {
-    [WORKER.into(), db.into()]
+pub(crate) fn worker_arguments(place: &Place) -> [OsString; 4] {
+    let [broker, queue] = place.address.words();
+    [WORKER.into(), broker, queue, place.results.clone().into()]
 }
 
 /// Reads the arguments without the program's name. Names of files need not be UTF-8.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Role> {
     let mut arguments = arguments.into_iter();
-    let mut dir = None;
-    let mut options = Options { dir: PathBuf::from("."), crash: false, db: None };
+    let (mut dir, mut crash) = (None, false);
+    let (mut broker, mut db, mut url) = (None, None, None);
     while let Some(argument) = arguments.next() {
-        let mut value =
-            || arguments.next().map(PathBuf::from).ok_or_else(|| format!("{argument:?} needs a path\n\n{USAGE}"));
-        if argument == "--help" || argument == "-h" {
-            return Ok(Role::Help);
-        } else if argument == WORKER {
-            return Ok(Role::Worker { db: value()? });
-        } else if argument == "--db" {
-            options.db = Some(value()?);
-        } else if argument == "--crash" {
-            options.crash = true;
-        } else if argument.as_encoded_bytes().starts_with(b"-") {
-            return Err(format!("there is no flag {argument:?}\n\n{USAGE}").into());
-        } else if dir.replace(PathBuf::from(&argument)).is_some() {
-            return Err(format!("{argument:?} is one folder too many\n\n{USAGE}").into());
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument:?} needs a value\n\n{USAGE}"));
+        match argument.to_str() {
+            Some("--help" | "-h") => return Ok(Role::Help),
+            Some(WORKER) => {
+                let address = Address::from_words(&value()?, value()?)?;
+                return Ok(Role::Worker { address, results: value()?.into() });
+            }
+            Some("--broker") => broker = Some(value()?),
+            Some("--db") => db = Some(value()?),
+            Some("--url") => url = Some(value()?),
+            Some("--crash") => crash = true,
+            _ if argument.as_encoded_bytes().starts_with(b"-") => {
+                return Err(format!("there is no flag {argument:?}\n\n{USAGE}").into());
+            }
+            _ if dir.is_some() => return Err(format!("{argument:?} is one folder too many\n\n{USAGE}").into()),
+            _ => dir = Some(PathBuf::from(argument)),
         }
     }
-    options.dir = dir.unwrap_or(options.dir);
-    Ok(Role::Producer(options))
+    let queue = queue(broker.as_deref(), db, url)?;
+    Ok(Role::Producer(Options { dir: dir.unwrap_or_else(|| PathBuf::from(".")), crash, queue }))
+}
+
+/// What the flags about the queue say together.
+fn queue(broker: Option<&OsStr>, db: Option<OsString>, url: Option<OsString>) -> Result<Queue> {
+    let has_url = url.is_some();
+    let place = url.unwrap_or_else(|| "redis://localhost".into());
+    match Address::from_words(broker.unwrap_or(OsStr::new("sqlite")), place)? {
+        Address::Redis(_) if db.is_some() => Err(format!("--db is for --broker sqlite\n\n{USAGE}").into()),
+        Address::Redis(url) => Ok(Queue::Redis(url)),
+        Address::Sqlite(_) if has_url => Err(format!("--url is for --broker redis\n\n{USAGE}").into()),
+        Address::Sqlite(_) => Ok(db.map_or(Queue::Temporary, |db| Queue::File(db.into()))),
+    }
 }
 
 #[cfg(test)]
@@ -76,16 +107,24 @@ mod tests {
 
     #[test]
     fn every_flag_is_understood_and_nothing_else() {
-        let options = |dir: &str, crash, db: Option<&str>| {
-            Role::Producer(Options { dir: dir.into(), crash, db: db.map(PathBuf::from) })
-        };
-        assert_eq!(parse_words("").unwrap(), options(".", false, None));
-        assert_eq!(parse_words("--crash src --db x.db").unwrap(), options("src", true, Some("x.db")));
-        assert_eq!(parse(worker_arguments("x.db")).unwrap(), Role::Worker { db: "x.db".into() });
+        let options = |dir: &str, crash, queue| Role::Producer(Options { dir: dir.into(), crash, queue });
+        let redis = |url: &str| Queue::Redis(url.to_owned());
+        assert_eq!(parse_words("").unwrap(), options(".", false, Queue::Temporary));
+        assert_eq!(parse_words("--crash src --db x.db").unwrap(), options("src", true, Queue::File("x.db".into())));
+        assert_eq!(parse_words("--broker redis src").unwrap(), options("src", false, redis("redis://localhost")));
+        assert_eq!(parse_words("--url redis://x --broker redis").unwrap(), options(".", false, redis("redis://x")));
+        for queue in [Queue::Temporary, Queue::File("x.db".into()), redis("redis://x")] {
+            let place = Place::new(&queue).unwrap();
+            let worker = Role::Worker { address: place.address.clone(), results: place.results.clone() };
+            assert_eq!(parse(worker_arguments(&place)).unwrap(), worker);
+        }
         for (line, message) in [
             ("--fast", "there is no flag \"--fast\""),
             ("a b", "\"b\" is one folder too many"),
-            ("--db", "\"--db\" needs a path"),
+            ("--db", "\"--db\" needs a value"),
+            ("--broker kafka", "there is no broker \"kafka\"; there is sqlite and redis"),
+            ("--url redis://x", "--url is for --broker redis"),
+            ("--db x.db --broker redis", "--db is for --broker sqlite"),
         ] {
             let error = parse_words(line).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");

@@ -1,23 +1,21 @@
 //! The process you start: it enqueues, has the jobs run by another process, and adds up.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_client::{Backoff, Client, JobId};
 use goose_worker::broker::Broker;
 use goose_worker::broker::capability::{QueueCounts, Totals, require};
-use goose_worker::sqlite::SqliteBroker;
-use tempfile::TempDir;
 
 use crate::Result;
 use crate::files::Files;
 use crate::jobs::{CountFile, Flaky, Hopeless, QUEUE};
 use crate::options::Options;
+use crate::place::Place;
 use crate::progress::Progress;
-use crate::summary::Summary;
+use crate::summary::{self, Summary};
 use crate::worker_process::WorkerProcess;
-use crate::{results, summary};
 
 /// How many jobs go to the broker in one call.
 const CHUNK: usize = 1000;
@@ -28,17 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const INTERRUPTED: u8 = 130;
 
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
-    let place = Place::new(options.db.as_deref())?;
+    let place = Place::new(&options.queue)?;
     // Before anything is started: a folder that is not there is the most likely mistake.
     let files = Files::below(&options.dir, place.files_of_the_queue())?;
-    let broker = SqliteBroker::open(&place.db).await?;
+    let broker = place.address.open().await?;
     let mut run = Run {
-        db: place.db.clone(),
         client: Client::builder(broker.clone()).default_queue(QUEUE).build()?,
-        worker: WorkerProcess::start(&place.db)?,
+        worker: WorkerProcess::start(&place)?,
         progress: Progress::new(),
-        before: totals(&broker).await?,
+        before: totals(&*broker).await?,
         broker,
+        place,
     };
     let summary = tokio::select! {
         summary = run.work_off(files, options.crash) => Some(summary),
@@ -48,7 +46,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let stopped = run.worker.stop();
     run.broker.close().await?;
     let Some(summary) = summary.transpose()? else {
-        eprintln!("quickstart: interrupted; {}", place.what_is_left());
+        eprintln!("quickstart: interrupted; {}", run.place.what_is_left());
         return Ok(ExitCode::from(INTERRUPTED));
     };
     stopped?;
@@ -58,12 +56,12 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
 
 /// All that is needed from the first job to the last.
 struct Run {
-    db: PathBuf,
-    broker: SqliteBroker,
+    place: Place,
+    broker: Arc<dyn Broker>,
     client: Client,
     worker: WorkerProcess,
     progress: Progress,
-    /// The broker's sums before us: the file may have been used before.
+    /// The broker's sums before us: the queue may have been used before.
     before: Totals,
 }
 
@@ -77,7 +75,7 @@ impl Run {
         }
         self.wait_until(|counts, _| unfinished(counts) == 0, &ids).await?;
         let took = started.elapsed();
-        summary::add_up(&ids, &self.db, &self.broker, self.before, took).await
+        summary::add_up(&ids, &self.place.results, &*self.broker, self.before, took).await
     }
 
     /// One job per file, in chunks, while the worker is already at work on those before; then a few that are trouble.
@@ -126,7 +124,7 @@ impl Run {
     /// Kills the worker as the machine would, and starts another one. Nothing is told to the broker: it has to find
     /// out by itself that the claims of the first worker are worth nothing any more.
     async fn replace_the_worker(&mut self) -> Result<()> {
-        let successor = WorkerProcess::start(&self.db)?;
+        let successor = WorkerProcess::start(&self.place)?;
         let killed = std::mem::replace(&mut self.worker, successor);
         let pid = killed.pid();
         killed.kill()?;
@@ -139,7 +137,7 @@ impl Run {
     }
 
     async fn counts(&self) -> Result<QueueCounts> {
-        let statistics = require(&self.broker, "statistics", self.broker.statistics())?;
+        let statistics = require(&*self.broker, "statistics", self.broker.statistics())?;
         let ours = statistics.queues().await?.into_iter().find(|counts| counts.queue.as_str() == QUEUE);
         ours.ok_or_else(|| format!("the broker does not know the queue {QUEUE}").into())
     }
@@ -156,47 +154,10 @@ fn unfinished(counts: &QueueCounts) -> u64 {
     counts.ready + counts.scheduled + counts.running
 }
 
-pub(crate) async fn totals(broker: &SqliteBroker) -> Result<Totals> {
+pub(crate) async fn totals(broker: &dyn Broker) -> Result<Totals> {
     Ok(require(broker, "statistics", broker.statistics())?.totals().await?)
 }
 
 fn count(ids: &[JobId]) -> u64 {
     u64::try_from(ids.len()).unwrap_or(u64::MAX)
-}
-
-/// Where the queue lives: in a given file, or in a folder that goes away at the end.
-struct Place {
-    db: PathBuf,
-    temporary: Option<TempDir>,
-}
-
-impl Place {
-    fn new(given: Option<&Path>) -> Result<Self> {
-        if let Some(db) = given {
-            return Ok(Self { db: std::path::absolute(db)?, temporary: None });
-        }
-        let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
-        Ok(Self { db: folder.path().join("jobs.db"), temporary: Some(folder) })
-    }
-
-    /// What must not be read as if it were any other file.
-    fn files_of_the_queue(&self) -> Vec<PathBuf> {
-        let beside = |ending: &str| {
-            let mut name = self.db.file_name().unwrap_or_default().to_os_string();
-            name.push(ending);
-            // As the walk will see it, with links in the folder's path resolved.
-            let folder = self.db.parent().unwrap_or(Path::new("."));
-            folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).join(name)
-        };
-        let mut files = ["", "-wal", "-shm", "-journal"].map(beside).to_vec();
-        files.push(beside(results::ENDING));
-        files
-    }
-
-    fn what_is_left(&self) -> String {
-        match &self.temporary {
-            Some(_) => "the temporary queue is removed".to_owned(),
-            None => format!("the other jobs stay in {}", self.db.display()),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Where the worker leaves its results: one line of JSON per job, in a file beside the queue.
+//! Where the worker leaves its results: one line of JSON per job, in a file that both processes know.
 //!
 //! At-least-once means that a job whose worker was killed between the result and the settle runs again and
 //! leaves a second line. Lines carry the job id, so the reader keeps the first of each: that is all it takes to be
@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use goose_worker::JobId;
@@ -49,19 +49,9 @@ pub(crate) struct Results {
     file: File,
 }
 
-/// What the name of the results file has more than that of the queue it belongs to.
-pub(crate) const ENDING: &str = ".results";
-
-fn path(db: &Path) -> PathBuf {
-    let mut name = db.file_name().unwrap_or_default().to_os_string();
-    name.push(ENDING);
-    db.with_file_name(name)
-}
-
 impl Results {
-    pub(crate) fn open(db: &Path) -> Result<Self> {
-        let path = path(db);
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
         Ok(Self { file })
     }
@@ -78,9 +68,9 @@ impl Results {
 
 /// Reads all results, the first of each job. What is not a whole line was being written when its worker was
 /// killed; its job was not settled then and has left another line.
-pub(crate) fn read(db: &Path) -> Result<HashMap<JobId, (Duration, Finding)>> {
+pub(crate) fn read(path: &Path) -> Result<HashMap<JobId, (Duration, Finding)>> {
     let mut results = HashMap::new();
-    let file = match File::open(path(db)) {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(results),
         Err(error) => return Err(error.into()),
@@ -99,19 +89,19 @@ mod tests {
     #[test]
     fn the_first_line_of_a_job_counts_and_a_torn_one_harms_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        let db = folder.path().join("jobs.db");
-        assert!(read(&db).unwrap().is_empty());
+        let path = folder.path().join("results");
+        assert!(read(&path).unwrap().is_empty());
 
         let (killed, fine) = (JobId::new(), JobId::new());
-        let results = Results::open(&db).unwrap();
+        let results = Results::open(&path).unwrap();
         results.add(killed, Duration::from_millis(1), Finding::Worked { attempt: 1 }).unwrap();
         // A worker that is killed in the middle of its line.
         (&results.file).write_all(br#"{"job":"0190"#).unwrap();
-        let next = Results::open(&db).unwrap();
+        let next = Results::open(&path).unwrap();
         next.add(fine, Duration::from_millis(2), Finding::Worked { attempt: 1 }).unwrap();
         next.add(killed, Duration::from_millis(9), Finding::Worked { attempt: 2 }).unwrap();
 
-        let read = read(&db).unwrap();
+        let read = read(&path).unwrap();
         assert_eq!(read.len(), 2);
         assert!(matches!(read[&killed], (waited, Finding::Worked { attempt: 1 }) if waited.as_millis() == 1));
     }

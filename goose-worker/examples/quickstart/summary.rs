@@ -7,7 +7,6 @@ use std::time::Duration;
 use goose_client::JobId;
 use goose_worker::broker::Broker;
 use goose_worker::broker::capability::{Totals, require};
-use goose_worker::sqlite::SqliteBroker;
 
 use crate::Result;
 use crate::producer::totals;
@@ -40,12 +39,12 @@ const REASONS: usize = 5;
 /// Goes through the ids that `enqueue` has answered: each must have left a result, or stand in the dead queue.
 pub(crate) async fn add_up(
     ids: &[JobId],
-    db: &Path,
-    broker: &SqliteBroker,
+    results: &Path,
+    broker: &dyn Broker,
     before: Totals,
     took: Duration,
 ) -> Result<Summary> {
-    let results = results::read(db)?;
+    let results = results::read(results)?;
     let dead_jobs = require(broker, "dead jobs", broker.dead_jobs())?;
     let mut sum = Summary { took, ..Summary::default() };
     for id in ids {

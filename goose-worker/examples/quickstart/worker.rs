@@ -5,23 +5,22 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
-use goose_worker::broker::Broker;
 use goose_worker::client::{Clock, SystemClock};
-use goose_worker::sqlite::SqliteBroker;
 use goose_worker::{Context, Outcome, Worker};
 use sha2::{Digest, Sha256};
 
 use crate::Result;
 use crate::jobs::{CountFile, Flaky, Hopeless, QUEUE};
+use crate::place::Address;
 use crate::results::{Finding, Results};
 
 /// Runs jobs until the producer closes our standard input, or is gone: that closes it, too.
-pub(crate) async fn run(db: &Path) -> Result<()> {
-    let broker = SqliteBroker::open(db).await?;
+pub(crate) async fn run(address: &Address, results: &Path) -> Result<()> {
+    let broker = address.open().await?;
     let worker = Worker::builder(broker.clone())
         .queue(QUEUE)
         .concurrency(8)
-        .state(Results::open(db)?)
+        .state(Results::open(results)?)
         .handle_blocking(count_file)
         .handle(flaky)
         .handle(hopeless)

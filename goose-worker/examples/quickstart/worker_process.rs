@@ -1,10 +1,10 @@
 //! The worker, seen from the process that starts it.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::Result;
 use crate::options;
+use crate::place::Place;
 
 /// A running worker process. When this is dropped, or our process dies, its standard input closes and it stops.
 #[derive(Debug)]
@@ -14,9 +14,9 @@ pub(crate) struct WorkerProcess {
 
 impl WorkerProcess {
     /// Starts this very program once more, as a worker.
-    pub(crate) fn start(db: &Path) -> Result<Self> {
+    pub(crate) fn start(place: &Place) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
-            .args(options::worker_arguments(db))
+            .args(options::worker_arguments(place))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

@@ -1,15 +1,17 @@
 //! Real servers, a link that can be damaged, and a server that says what it is told to, for tests.
 //!
 //! Servers run on private ports in temporary folders, and end with the value that stands for them, also when a test
-//! panics. `GOOSE_REDIS_SERVER=COMMAND` names the server to use; otherwise it is `redis-server`, and `valkey-server`
-//! where there is no other.
+//! panics; where there is no time for that, as after `kill -9`, they end with the process. `GOOSE_REDIS_SERVER=COMMAND`
+//! names the server to use; otherwise it is `redis-server`, and `valkey-server` where there is no other.
 //!
-//! Everything here panics when it cannot do what it is asked: it is only ever called by tests.
+//! Everything here panics when it cannot do what it is asked: it is only ever called by tests, and by the program
+//! `services`, which starts servers for hand use. For Unix only, as the servers are.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a failed expectation is how a test reports")]
 
 mod cluster;
 mod fake;
+mod leash;
 mod proxy;
 mod remote;
 mod resp;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 
 pub use cluster::Cluster;
 pub use fake::{Fake, stranger};
+pub use leash::end as leash;
 pub use proxy::{Mode, Proxy};
 pub use remote::Remote;
 pub use sentinel::Watched;

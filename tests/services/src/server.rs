@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use crate::leash;
 use crate::resp::Connection;
 
 /// A running server. Dropping it kills it.
@@ -14,6 +15,8 @@ pub struct Server {
     port: u16,
     args: Vec<String>,
     process: Child,
+    /// Whether the process is still to be ended.
+    is_held: bool,
     folder: tempfile::TempDir,
     /// For `ask` on servers that want one.
     pub user: Option<(String, String)>,
@@ -41,14 +44,15 @@ impl Server {
                 return server;
             }
         }
-        panic!("no server could be started; is redis-server installed?");
+        panic!("no server could be started with `{}`; install redis or set GOOSE_REDIS_SERVER", command());
     }
 
     fn try_start(port: u16, args: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        leash::remove_at_the_end(folder.path());
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let process = spawn(port, folder.path(), &args);
-        let mut server = Self { port, args, process, folder, user: None };
+        let mut server = Self { port, args, process, is_held: true, folder, user: None };
         server.comes_up().then_some(server)
     }
 
@@ -105,14 +109,18 @@ impl Server {
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if std::mem::take(&mut self.is_held) {
+            let _ = self.process.kill();
+            leash::release(self.pid());
+            let _ = self.process.wait();
+        }
     }
 
     /// Starts it again on the same port, without its data unless it is told to keep them.
     pub fn restart(&mut self) {
         self.kill();
         self.process = spawn(self.port, self.folder.path(), &self.args);
+        self.is_held = true;
         assert!(self.comes_up(), "the server did not come back");
     }
 
@@ -158,7 +166,7 @@ fn spawn(port: u16, folder: &std::path::Path, args: &[String]) -> Child {
     let mut words = command.split_whitespace();
     let program = words.next().expect("GOOSE_REDIS_SERVER is empty; unset it, or give the command of a server");
     let defaults = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"];
-    Command::new(program)
+    leash::on_leash(program)
         .args(words)
         // A sentinel takes its configuration file first.
         .args(args.iter().take_while(|arg| !arg.starts_with("--")))
@@ -166,10 +174,10 @@ fn spawn(port: u16, folder: &std::path::Path, args: &[String]) -> Child {
         .arg(folder)
         .args(if args.iter().any(|arg| arg == "--sentinel") { &defaults[..2] } else { &defaults[..] })
         .args(args.iter().skip_while(|arg| !arg.starts_with("--")))
-        .stdout(Stdio::null())
+        .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {command}: {error}; install redis or set GOOSE_REDIS_SERVER"))
+        .expect("sh")
 }
 
 /// The command that was asked for, or what is installed.

@@ -26,7 +26,10 @@ const LAYERS: [(&str, &[&str], Brokers); 8] = [
 ];
 
 /// Crates for tests, which may see the layers but which no layer may see.
-const FOR_TESTS: [&str; 3] = ["goose-testkit", "goose-tests", "xtask"];
+const FOR_TESTS: [&str; 5] = ["goose-testkit", "goose-tests", "goose-services", "goose-bench", "xtask"];
+
+/// Those that nobody but us ever builds: they may depend on everything.
+const NEVER_PUBLISHED: [&str; 3] = ["goose-tests", "goose-services", "goose-bench"];
 
 /// Third-party crates that have no business in what users build.
 const THIRD_PARTY_FOR_TESTS: [&str; 8] =
@@ -60,7 +63,7 @@ fn problem(from: &str, dependency: &Dependency, members: &[&str]) -> Option<Stri
             "xtask depends on {to}; whoever runs the first command waits for it, so it depends on nothing"
         ));
     }
-    if from == "goose-tests" || dependency.kind != Kind::Normal {
+    if NEVER_PUBLISHED.contains(&from) || dependency.kind != Kind::Normal {
         return None;
     }
     if FOR_TESTS.contains(&to) || (THIRD_PARTY_FOR_TESTS.contains(&to) && !FOR_TESTS.contains(&from)) {
@@ -101,7 +104,9 @@ mod tests {
         let worker = "[dependencies]\ngoose-core.workspace = true\ngoose-client.workspace = true\n\
             goose-sqlite = { workspace = true, optional = true }\n[dev-dependencies]\ngoose-testkit.workspace = true";
         assert_eq!(offences("goose-worker", worker), [""; 0]);
-        assert_eq!(offences("goose-tests", "[dependencies]\ngoose-redis.workspace = true\ntempfile = \"3\""), [""; 0]);
+        for package in NEVER_PUBLISHED {
+            assert_eq!(offences(package, "[dependencies]\ngoose-redis.workspace = true\ntempfile = \"3\""), [""; 0]);
+        }
     }
 
     #[test]
@@ -121,6 +126,12 @@ mod tests {
                 "goose-testkit is for tests and stands in [dependencies]",
             ),
             ("goose-sqlite", "tempfile.workspace = true", "tempfile is for tests and stands in [dependencies]"),
+            (
+                "goose-redis",
+                "goose-services.workspace = true",
+                "goose-services is for tests and stands in [dependencies]",
+            ),
+            ("goose-worker", "goose-bench.workspace = true", "goose-bench is for tests and stands in [dependencies]"),
             (
                 "goose-console",
                 "goose-core.workspace = true",

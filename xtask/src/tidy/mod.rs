@@ -3,6 +3,7 @@
 //! Each rule says why it is there, because that is what its breaker wants to know. All rules also run as a
 //! test, so that `cargo test` finds what `cargo xtask tidy` finds.
 
+mod additive_features;
 mod code;
 mod core_stands_alone;
 mod crate_graph;
@@ -57,6 +58,7 @@ const RULES: &[Rule] = &[
     lint_opt_in::RULE,
     public_errors::RULE,
     ignored_tests::RULE,
+    additive_features::RULE,
     leftovers::RULE,
     doc_fences::RULE,
     decisions::RULE,
