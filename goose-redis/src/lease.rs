@@ -20,6 +20,9 @@ use crate::settle;
 /// How often a lease is renewed while it lasts.
 const BEATS_PER_LEASE: u32 = 6;
 
+/// How long others may take to connect again after an outage, at the longest.
+const RECONNECTED: Duration = Duration::from_secs(2);
+
 /// A session as others see it: its queue, its id, and the end of its lease.
 type Sighting = (QueueName, Bytes, i64);
 
@@ -30,11 +33,14 @@ const FOREIGN: usize = 50;
 ///
 /// A session is dead when the end of its lease is past on the server's clock *and* has not moved during two
 /// beats of ours. The second condition makes it immune to a server clock that jumps. When we were held up
-/// ourselves, or the server was away, everybody's lease may be over: everything seen is forgotten then.
+/// ourselves, or the server was away, everybody's lease may be over: everything seen is forgotten then. And when that
+/// took longer than a lease, everybody gets the time to connect again and to say that they live.
 #[derive(Debug, Default)]
 struct Watch {
     seen: HashMap<Sighting, Instant>,
     last_look: Option<Instant>,
+    /// Nobody is dead before this.
+    quiet_until: Option<Instant>,
     /// Where to go on among the queues of others, when there are more than fit into a round.
     position: usize,
 }
@@ -48,17 +54,22 @@ impl Watch {
     }
 
     /// Takes a look at the late sessions; returns those that are dead.
-    fn look(&mut self, late: Vec<Sighting>, now: Instant, interval: Duration) -> Vec<Sighting> {
+    fn look(&mut self, late: Vec<Sighting>, now: Instant, lease: Duration) -> Vec<Sighting> {
+        let interval = lease / BEATS_PER_LEASE;
         let since_last = self.last_look.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         if since_last > interval * 5 / 2 {
             self.seen.clear();
         }
+        if since_last > lease {
+            self.quiet_until = Some(now + lease.max(RECONNECTED));
+        }
         self.last_look = Some(now);
+        let is_quiet = self.quiet_until.is_some_and(|end| now < end);
         self.seen.retain(|sighting, _| late.contains(sighting));
         let is_dead = |sighting: &Sighting| {
             let since = *self.seen.entry(sighting.clone()).or_insert(now);
             // A little less than two intervals, for the looks are not exactly one apart.
-            now.saturating_duration_since(since) >= interval * 7 / 4
+            !is_quiet && now.saturating_duration_since(since) >= interval * 7 / 4
         };
         late.into_iter().filter(is_dead).collect()
     }
@@ -100,7 +111,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
             () = session.over() => return,
             _ = ticks.tick() => {}
         }
-        match round(&inner, &session, &mut watch, interval).await {
+        match round(&inner, &session, &mut watch).await {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "cannot renew the lease of this process; will try again");
@@ -110,7 +121,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     }
 }
 
-async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, interval: Duration) -> Result<()> {
+async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) -> Result<()> {
     let (id, began) = (session.id(), Instant::now());
     let mut late: Vec<Sighting> = Vec::new();
     let mut alive = true;
@@ -140,7 +151,7 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, in
         fields.next();
         read_late(queue, &id, fields, &mut late)?;
     }
-    for dead in watch.look(late, Instant::now(), interval) {
+    for dead in watch.look(late, Instant::now(), session.lease) {
         recover(inner, session, dead).await?;
     }
     Ok(())
@@ -238,4 +249,46 @@ fn description(session: &Session) -> Bytes {
     let worker = &session.options.worker;
     let started = goose_core::Clock::now(&goose_core::SystemClock).as_millis();
     format!("{} {} {started} {:<64}", worker.id, worker.pid, worker.host).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(6);
+    const BEAT: Duration = Duration::from_secs(1);
+
+    fn late() -> Vec<Sighting> {
+        vec![(QueueName::default(), Bytes::from_static(b"other"), 17)]
+    }
+
+    #[test]
+    fn a_late_session_is_dead_when_two_beats_have_passed_without_a_word() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(watch.look(Vec::new(), start, LEASE).is_empty());
+        assert!(watch.look(late(), start + BEAT, LEASE).is_empty());
+        assert!(watch.look(late(), start + BEAT * 2, LEASE).is_empty());
+        assert_eq!(watch.look(late(), start + BEAT * 3, LEASE), late());
+        // It moved: that was a beat.
+        let moved = vec![(QueueName::default(), Bytes::from_static(b"other"), 18)];
+        assert!(watch.look(moved, start + BEAT * 4, LEASE).is_empty());
+    }
+
+    /// When a server comes back, some connect again a little before the others.
+    #[test]
+    fn after_an_outage_of_a_lease_nobody_is_dead_for_another() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(watch.look(Vec::new(), start, LEASE).is_empty());
+        let back = start + LEASE * 2;
+        for beat in 0..6 {
+            assert!(watch.look(late(), back + BEAT * beat, LEASE).is_empty(), "{beat}");
+        }
+        assert_eq!(watch.look(late(), back + LEASE, LEASE), late());
+        // Short leases do not make connecting quicker.
+        let (mut watch, lease) = (Watch::default(), LEASE / 60);
+        assert!(watch.look(Vec::new(), start, lease).is_empty());
+        for step in 0..100 {
+            assert!(watch.look(late(), back + lease * step / 6, lease).is_empty(), "{step}");
+        }
+    }
 }
