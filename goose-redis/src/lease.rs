@@ -21,6 +21,9 @@ use crate::together::together;
 /// How often a lease is renewed while it lasts.
 const BEATS_PER_LEASE: u32 = 6;
 
+/// How long others may take to connect again after an outage, at the longest.
+const RECONNECTED: Duration = Duration::from_secs(2);
+
 /// A session as others see it: its queue, its id, and the end of its lease.
 type Sighting = (QueueName, Bytes, i64);
 
@@ -40,11 +43,14 @@ const BEATS_PER_TURN: u32 = 10;
 ///
 /// A session is dead when the end of its lease is past on the server's clock *and* has not moved during two
 /// beats of ours. The second condition makes it immune to a server clock that jumps. When we were held up
-/// ourselves, or the server was away, everybody's lease may be over: everything seen is forgotten then.
+/// ourselves, or the server was away, everybody's lease may be over: everything seen is forgotten then. And when that
+/// took longer than a lease, everybody gets the time to connect again and to say that they live.
 #[derive(Debug, Default)]
 struct Watch {
     seen: HashMap<Sighting, Instant>,
     last_look: Option<Instant>,
+    /// Nobody is dead before this.
+    quiet_until: Option<Instant>,
     /// Beats since the last turn among the queues of others.
     beats: u32,
     /// Where to go on among them.
@@ -78,12 +84,17 @@ impl Watch {
     }
 
     /// Takes a look at the late sessions; returns those that are dead.
-    fn look(&mut self, late: Vec<Sighting>, now: Instant, interval: Duration) -> Vec<Sighting> {
+    fn look(&mut self, late: Vec<Sighting>, now: Instant, lease: Duration) -> Vec<Sighting> {
+        let interval = lease / BEATS_PER_LEASE;
         let since_last = self.last_look.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         if since_last > interval * 5 / 2 {
             self.seen.clear();
         }
+        if since_last > lease {
+            self.quiet_until = Some(now + lease.max(RECONNECTED));
+        }
         self.last_look = Some(now);
+        let is_quiet = self.quiet_until.is_some_and(|end| now < end);
         // Many may be late at once, when a whole data centre is gone.
         let still_late: HashSet<&Sighting> = late.iter().collect();
         self.seen.retain(|sighting, _| still_late.contains(sighting));
@@ -91,7 +102,7 @@ impl Watch {
         let is_dead = |sighting: &Sighting| {
             let since = *self.seen.entry(sighting.clone()).or_insert(now);
             // A little less than two intervals, for the looks are not exactly one apart.
-            now.saturating_duration_since(since) >= interval * 7 / 4
+            !is_quiet && now.saturating_duration_since(since) >= interval * 7 / 4
         };
         late.into_iter().filter(is_dead).collect()
     }
@@ -143,7 +154,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
             () = session.over() => return,
             _ = ticks.tick() => {}
         }
-        match round(&inner, &session, &mut watch, interval).await {
+        match round(&inner, &session, &mut watch).await {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "cannot renew the lease of this process; will try again");
@@ -153,7 +164,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     }
 }
 
-async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, interval: Duration) -> Result<()> {
+async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) -> Result<()> {
     let (id, began) = (session.id(), Instant::now());
     let mut late: Vec<Sighting> = Vec::new();
     let (mut alive, mut trouble) = (true, None);
@@ -186,14 +197,14 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch, in
             trouble = Some(error);
         }
     }
-    let dead = watch.look(late, Instant::now(), interval);
+    let dead = watch.look(late, Instant::now(), session.lease);
     for some in dead.chunks(AT_ONCE) {
         let recoveries = some.iter().map(|dead| recover(inner, session, dead.clone()));
         for recovered in together(recoveries).await {
             trouble = recovered.err().or(trouble);
         }
         // The rest with the next beat, which must not come late.
-        if began.elapsed() >= interval {
+        if began.elapsed() >= session.lease / BEATS_PER_LEASE {
             break;
         }
     }
@@ -375,6 +386,7 @@ fn description(session: &Session) -> Bytes {
 mod tests {
     use super::*;
 
+    const LEASE: Duration = Duration::from_secs(6);
     const BEAT: Duration = Duration::from_secs(1);
 
     fn late(queue: &str, end: i64) -> Sighting {
@@ -384,14 +396,14 @@ mod tests {
     #[test]
     fn dead_is_who_was_late_and_silent_for_two_beats_of_ours() {
         let (mut watch, start) = (Watch::default(), Instant::now());
-        assert!(watch.look(vec![late("a", 1)], start, BEAT).is_empty());
-        assert!(watch.look(vec![late("a", 1)], start + BEAT, BEAT).is_empty());
-        assert_eq!(watch.look(vec![late("a", 1)], start + BEAT * 2, BEAT), [late("a", 1)]);
+        assert!(watch.look(vec![late("a", 1)], start, LEASE).is_empty());
+        assert!(watch.look(vec![late("a", 1)], start + BEAT, LEASE).is_empty());
+        assert_eq!(watch.look(vec![late("a", 1)], start + BEAT * 2, LEASE), [late("a", 1)]);
         // It beat in between, though late.
-        assert!(watch.look(vec![late("a", 2)], start + BEAT * 3, BEAT).is_empty());
+        assert!(watch.look(vec![late("a", 2)], start + BEAT * 3, LEASE).is_empty());
         // We were asleep, and may have been the only ones who were not.
-        assert!(watch.look(vec![late("a", 2)], start + BEAT * 30, BEAT).is_empty());
-        assert_eq!(watch.look(vec![late("a", 2)], start + BEAT * 32, BEAT), [late("a", 2)]);
+        assert!(watch.look(vec![late("a", 2)], start + BEAT * 8, LEASE).is_empty());
+        assert_eq!(watch.look(vec![late("a", 2)], start + BEAT * 10, LEASE), [late("a", 2)]);
     }
 
     /// However many there are, each gets its turn, and one that is suspected is not let go of in between.
@@ -406,9 +418,27 @@ mod tests {
             }
             assert!(watch.suspects.len() <= OTHERS + 1, "{:?}", watch.suspects);
             let seen = watch.suspects.contains(&others[7]).then(|| late("q7", 1));
-            dead.extend(watch.look(seen.into_iter().collect(), start + BEAT * beat, BEAT));
+            dead.extend(watch.look(seen.into_iter().collect(), start + BEAT * beat, LEASE));
         }
         assert!(dead.len() > 1, "it was looked at until somebody would have recovered it");
         watch.suspect_some_of(&[]);
+    }
+
+    /// When a server comes back, some connect again a little before the others.
+    #[test]
+    fn after_an_outage_of_a_lease_nobody_is_dead_for_another() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(watch.look(Vec::new(), start, LEASE).is_empty());
+        let back = start + LEASE * 2;
+        for beat in 0..6 {
+            assert!(watch.look(vec![late("a", 1)], back + BEAT * beat, LEASE).is_empty(), "{beat}");
+        }
+        assert_eq!(watch.look(vec![late("a", 1)], back + LEASE, LEASE), vec![late("a", 1)]);
+        // Short leases do not make connecting quicker.
+        let (mut watch, lease) = (Watch::default(), LEASE / 60);
+        assert!(watch.look(Vec::new(), start, lease).is_empty());
+        for step in 0..100 {
+            assert!(watch.look(vec![late("a", 1)], back + lease * step / 6, lease).is_empty(), "{step}");
+        }
     }
 }
