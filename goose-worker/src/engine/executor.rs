@@ -324,7 +324,7 @@ impl Running {
     }
 
     /// What becomes of the job.
-    fn conclude(self: Box<Self>, bench: &Bench, end: AttemptEnd) -> Ended {
+    fn conclude(self, bench: &Bench, end: AttemptEnd) -> Ended {
         let ran = self.started.elapsed();
         Ended::new(self.receipt, verdict::conclude(self.job, end, self.now.saturating_add(ran), ran, &bench.observers))
     }
