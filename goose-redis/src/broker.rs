@@ -56,7 +56,7 @@ impl RedisBroker {
 
     pub(crate) fn over(link: Arc<dyn Link>, options: RedisOptions) -> Self {
         let names = Names::new(options.key_prefix());
-        let (intake, serve_intake) = Intake::new(Arc::clone(&link), names.clone());
+        let (intake, serve_intake) = Intake::new(Arc::clone(&link), names.clone(), options.command_timeout);
         link.spawn(Box::pin(serve_intake));
         let inner = Inner {
             link,

@@ -1,11 +1,12 @@
 //! Taking jobs in: what many callers want at the same time goes out in one script call.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fred::bytes::{BufMut, Bytes, BytesMut};
 use goose_core::broker::EnqueueVerdict;
-use goose_core::{Error, Job, JobId, Priority, QueueName, Result, Schedule, Timestamp};
+use goose_core::{Error, ErrorKind, Job, JobId, Priority, QueueName, Result, Schedule, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::again::again;
@@ -19,11 +20,17 @@ use crate::server_clock::ServerClock;
 /// The most bytes of one script call: beyond that the server's time per call would be felt by others.
 const MAX_BYTES: usize = 1 << 20;
 
+/// How many calls for one queue may be on their way while more full ones wait: the server works on one while the next
+/// is on its way to it and the answer to the one before on its way back. They take the same connection in their order,
+/// so jobs keep theirs, unless one has to be sent again.
+const UNDER_WAY: usize = 3;
+
 /// Jobs of one caller for one queue, encoded.
 pub(crate) struct Request {
     queue: QueueName,
     jobs: Vec<NewJob>,
     bytes: usize,
+    since: Instant,
     reply: oneshot::Sender<Result<()>>,
 }
 
@@ -70,9 +77,14 @@ pub(crate) struct Intake {
 
 impl Intake {
     /// The intake, and the task that serves it until every handle is gone.
-    pub(crate) fn new(link: Arc<dyn Link>, names: Names) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    /// A job that waits for the calls before its own for longer than `patience` is refused.
+    pub(crate) fn new(
+        link: Arc<dyn Link>,
+        names: Names,
+        patience: Duration,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, inbox) = mpsc::unbounded_channel();
-        (Self { sender }, serve(link, names, inbox))
+        (Self { sender }, serve(link, names, patience, inbox))
     }
 
     /// Hands in one job in its stored form.
@@ -81,7 +93,9 @@ impl Intake {
         let (reply, outcome) = oneshot::channel();
         let bytes = value.len();
         let jobs = vec![NewJob { id, value, place: Place::End }];
-        self.sender.send(Request { queue: queue.clone(), jobs, bytes, reply }).map_err(|_| closed())?;
+        self.sender
+            .send(Request { queue: queue.clone(), jobs, bytes, since: Instant::now(), reply })
+            .map_err(|_| closed())?;
         outcome.await.unwrap_or_else(|_| Err(closed()))
     }
 
@@ -106,7 +120,7 @@ impl Intake {
                 let encoded: Vec<NewJob> = chunk.iter().map(encode).collect();
                 let bytes = encoded.iter().map(|job| job.value.len()).sum();
                 let (reply, outcome) = oneshot::channel();
-                let request = Request { queue: queue.clone(), jobs: encoded, bytes, reply };
+                let request = Request { queue: queue.clone(), jobs: encoded, bytes, since: Instant::now(), reply };
                 self.sender.send(request).map_err(|_| closed())?;
                 waiting.push((chunk, outcome));
             }
@@ -119,13 +133,14 @@ impl Intake {
     }
 }
 
-/// Splits the jobs of one queue by number and by size.
+/// Splits the jobs of one queue by number and by size, evenly.
 fn in_chunks(jobs: &[Job], indices: &[usize]) -> Vec<Vec<usize>> {
+    let most = indices.len().div_ceil(indices.len().div_ceil(CHUNK).max(1));
     let mut chunks: Vec<Vec<usize>> = Vec::new();
     let mut bytes = 0;
     for i in indices {
         let size = jobs[*i].args.bytes.len() + 256;
-        let fits = chunks.last().is_some_and(|chunk| chunk.len() < CHUNK && bytes + size <= MAX_BYTES);
+        let fits = chunks.last().is_some_and(|chunk| chunk.len() < most && bytes + size <= MAX_BYTES);
         if !fits {
             chunks.push(Vec::new());
             bytes = 0;
@@ -138,8 +153,11 @@ fn in_chunks(jobs: &[Job], indices: &[usize]) -> Vec<Vec<usize>> {
     chunks
 }
 
+/// One error when all failed in the same way; otherwise each job gets its own.
 fn verdicts(jobs: &[Job], outcomes: Vec<(Vec<usize>, Result<()>)>) -> Result<Vec<EnqueueVerdict>> {
-    let all_failed = !outcomes.is_empty() && outcomes.iter().all(|(_, outcome)| outcome.is_err());
+    let kind = |outcome: &Result<()>| outcome.as_ref().err().map(Error::kind);
+    let first = outcomes.first().and_then(|(_, outcome)| kind(outcome));
+    let all_failed = first.is_some() && outcomes.iter().all(|(_, outcome)| kind(outcome) == first);
     let mut verdicts: Vec<Option<EnqueueVerdict>> = jobs.iter().map(|_| None).collect();
     for (chunk, outcome) in outcomes {
         match outcome {
@@ -159,35 +177,37 @@ fn verdicts(jobs: &[Job], outcomes: Vec<(Vec<usize>, Result<()>)>) -> Result<Vec
 }
 
 /// Batches what comes in, per queue, as long as anyone can still send.
-async fn serve(link: Arc<dyn Link>, names: Names, mut inbox: mpsc::UnboundedReceiver<Request>) {
+async fn serve(link: Arc<dyn Link>, names: Names, patience: Duration, mut inbox: mpsc::UnboundedReceiver<Request>) {
     let mut lines: HashMap<QueueName, Line> = HashMap::new();
     let (done, mut finished) = mpsc::unbounded_channel::<(QueueName, bool)>();
+    let mut touched: Vec<QueueName> = Vec::new();
     loop {
         tokio::select! {
             biased;
             Some((queue, known)) = finished.recv() => {
                 if let Some(line) = lines.get_mut(&queue) {
-                    line.is_busy = false;
+                    line.under_way -= 1;
                     line.known |= known;
-                    line.dispatch(&link, &names, &queue, &done);
+                    line.refuse_late(patience);
                 }
+                touched.push(queue);
             }
             request = inbox.recv() => {
                 let Some(request) = request else { return };
-                let mut touched = vec![request.queue.clone()];
-                lines.entry(request.queue.clone()).or_default().waiting.push(request);
+                touched.push(request.queue.clone());
+                lines.entry(request.queue.clone()).or_default().push(request);
                 // What came in at the same time goes out in the same call.
                 while let Ok(request) = inbox.try_recv() {
                     if !touched.contains(&request.queue) {
                         touched.push(request.queue.clone());
                     }
-                    lines.entry(request.queue.clone()).or_default().waiting.push(request);
+                    lines.entry(request.queue.clone()).or_default().push(request);
                 }
-                for queue in touched {
-                    if let Some(line) = lines.get_mut(&queue) {
-                        line.dispatch(&link, &names, &queue, &done);
-                    }
-                }
+            }
+        }
+        for queue in touched.drain(..) {
+            if let Some(line) = lines.get_mut(&queue) {
+                line.dispatch(&link, &names, &queue, &done);
             }
         }
     }
@@ -196,15 +216,21 @@ async fn serve(link: Arc<dyn Link>, names: Names, mut inbox: mpsc::UnboundedRece
 /// The requests of one queue.
 #[derive(Default)]
 struct Line {
-    waiting: Vec<Request>,
-    /// A call is on its way. One at a time: two could overtake each other, and jobs leave a queue in the order in which
-    /// they were enqueued. Whatever comes in meanwhile shares the next one.
-    is_busy: bool,
+    waiting: VecDeque<Request>,
+    /// How many jobs wait.
+    jobs: usize,
+    /// Calls on their way. What comes in meanwhile shares the next one, and only full ones follow at once.
+    under_way: usize,
     /// The set of queues has this one's name.
     known: bool,
 }
 
 impl Line {
+    fn push(&mut self, request: Request) {
+        self.jobs += request.jobs.len();
+        self.waiting.push_back(request);
+    }
+
     fn dispatch(
         &mut self,
         link: &Arc<dyn Link>,
@@ -212,9 +238,10 @@ impl Line {
         queue: &QueueName,
         done: &mpsc::UnboundedSender<(QueueName, bool)>,
     ) {
-        if !self.is_busy && !self.waiting.is_empty() {
+        let may_follow = |line: &Self| line.known && line.under_way < UNDER_WAY && line.jobs >= CHUNK / 2;
+        while !self.waiting.is_empty() && (self.under_way == 0 || may_follow(self)) {
             let batch = self.next_batch();
-            self.is_busy = true;
+            self.under_way += 1;
             let (link, names, queue, done) = (Arc::clone(link), names.clone(), queue.clone(), done.clone());
             let announce = !self.known;
             tokio::spawn(async move {
@@ -236,7 +263,23 @@ impl Line {
             jobs <= CHUNK && bytes <= MAX_BYTES
         });
         let n = fits.count().max(1);
-        self.waiting.drain(..n).collect()
+        let batch: Vec<Request> = self.waiting.drain(..n).collect();
+        self.jobs -= batch.iter().map(|request| request.jobs.len()).sum::<usize>();
+        batch
+    }
+
+    /// While the server is away each call takes its whole time, and whoever waits for many of them would wait for
+    /// minutes.
+    fn refuse_late(&mut self, patience: Duration) {
+        while self.waiting.front().is_some_and(|request| request.since.elapsed() >= patience) {
+            let Some(request) = self.waiting.pop_front() else { return };
+            self.jobs -= request.jobs.len();
+            let message = format!(
+                "cannot enqueue to {}: those that came before waited for the server for {patience:?}; nothing was sent",
+                request.queue
+            );
+            let _ = request.reply.send(Err(Error::new(ErrorKind::Unavailable, message)));
+        }
     }
 }
 

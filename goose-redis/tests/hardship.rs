@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use goose_core::broker::capability::{JobFilter, Page};
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, QueueSet, Settlement, Verdict};
-use goose_core::{Job, JobId, JobName, Payload, QueueName, Schedule, Timestamp};
+use goose_core::{ErrorKind, Job, JobId, JobName, Payload, QueueName, Schedule, Timestamp};
 use goose_redis::{RedisBroker, RedisOptions};
 use goose_services::{Server, eventually};
 
@@ -239,4 +239,29 @@ async fn a_prioritised_job_stands_in_line_once() {
     let fetched = consumer.fetch(10).await.unwrap();
     assert_eq!(fetched.iter().map(|delivery| delivery.job.id).collect::<Vec<_>>(), [id]);
     assert_eq!(broker.check_consistency().await.unwrap(), Vec::<String>::new());
+}
+
+/// Many callers share calls; while the server is away a call takes its whole time, and they must not wait for each
+/// other's one after another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_do_not_wait_for_the_failed_calls_of_all_before_them() {
+    let server = Server::start();
+    let limit = Duration::from_millis(300);
+    let broker = RedisOptions::new(server.url()).command_timeout(limit).open().await.unwrap();
+    broker.enqueue(vec![job("q")]).await.unwrap();
+    server.pause();
+    let begun = Instant::now();
+    let calls: Vec<_> = (0..3_000)
+        .map(|_| {
+            let broker = broker.clone();
+            tokio::spawn(async move { broker.enqueue(vec![job("q")]).await })
+        })
+        .collect();
+    for call in calls {
+        let error = call.await.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OutcomeUnknown), "{error:#}");
+    }
+    assert!(begun.elapsed() < limit * 4, "the last of them waited {:?}", begun.elapsed());
+    server.resume();
+    broker.enqueue(vec![job("q")]).await.unwrap();
 }

@@ -10,6 +10,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::Result;
+use crate::ledger::now;
 
 /// The number of warnings and errors since it was installed.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +45,8 @@ impl Subscriber for WarningCount {
     fn event(&self, event: &Event<'_>) {
         self.count.fetch_add(1, Ordering::Relaxed);
         if self.shows {
-            let mut line = Line(format!("{} {}:", std::process::id(), event.metadata().target()));
+            let (pid, at) = (std::process::id(), now().as_millis());
+            let mut line = Line(format!("{at} {pid} {}:", event.metadata().target()));
             event.record(&mut line);
             #[expect(clippy::print_stderr, reason = "asked for")]
             {

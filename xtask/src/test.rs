@@ -140,6 +140,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn with_nothing_but_a_url_what_starts_servers_is_left_out_and_named() {
+        let mut count = Count::default();
+        assert!(!whole(&Redis::Command("redis-server".to_owned()), &mut count).shown().contains("--exclude"));
+        assert_eq!(count.skipped, [""; 0]);
+        let call = whole(&Redis::Url("redis://x".to_owned()), &mut count).shown();
+        assert!(call.ends_with("--exclude goose-redis --exclude goose-services"), "{call}");
+        assert!(count.summary().contains("skipped: goose-redis (starts servers of its own"), "{}", count.summary());
+    }
+
+    #[test]
     fn results_are_added_up_and_skips_are_named() {
         let mut count = Count::default();
         for line in [

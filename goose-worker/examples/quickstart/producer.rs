@@ -100,10 +100,10 @@ impl Run {
         Ok(ids)
     }
 
-    /// Looks at the queue a few times per second until it is as it should be.
+    /// Looks at the queue again and again until it is as it should be.
     async fn wait_until(&mut self, is_reached: impl Fn(&QueueCounts, u64) -> bool, ids: &[JobId]) -> Result<()> {
         let total = count(ids);
-        let mut look = tokio::time::interval(Duration::from_millis(20));
+        let mut look = tokio::time::interval(Duration::from_millis(5));
         let (mut last_change, mut last_seen) = (Instant::now(), None);
         loop {
             look.tick().await;
@@ -124,10 +124,10 @@ impl Run {
     /// Kills the worker as the machine would, and starts another one. Nothing is told to the broker: it has to find
     /// out by itself that the claims of the first worker are worth nothing any more.
     async fn replace_the_worker(&mut self) -> Result<()> {
-        let successor = WorkerProcess::start(&self.place)?;
-        let killed = std::mem::replace(&mut self.worker, successor);
-        let pid = killed.pid();
-        killed.kill()?;
+        let pid = self.worker.pid();
+        // First of all: a moment later there may be nothing left in its hands.
+        self.worker.kill()?;
+        self.worker = WorkerProcess::start(&self.place)?;
         let in_hand = self.counts().await?.running;
         self.progress.note(&format!(
             "worker {pid} was killed with SIGKILL, with {in_hand} jobs in hand; worker {} takes over within 10 s",

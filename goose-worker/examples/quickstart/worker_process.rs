@@ -37,7 +37,7 @@ impl WorkerProcess {
     }
 
     /// SIGKILL: the process gets no chance to settle, hand back or say goodbye.
-    pub(crate) fn kill(mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())

@@ -12,7 +12,7 @@ use goose_tests::ledger::now;
 use goose_tests::scenario::{Outcome, Played};
 use goose_tests::servers::{Setup, Topology};
 
-use crate::load::{Jobs, Load, acknowledged_when, before};
+use crate::load::{Load, acknowledged_when, before};
 
 /// Replicas on the same machine are not further behind.
 const REPLICATED: Duration = Duration::from_secs(1);
@@ -35,8 +35,8 @@ pub(crate) async fn from_a_paused_primary(topology: Topology) -> Outcome {
 }
 
 async fn from_a_primary(topology: Topology, fault: Fault, limit: Duration) -> Outcome {
-    let mut load = Load::start(Setup::hasty(topology), Jobs(8_000), &[]).await?;
-    load.until_finished(2_000).await?;
+    let mut load = Load::start(Setup::hasty(topology)).await?;
+    load.until_finished(500).await?;
     let old = load.primary()?;
     let from = now();
     match fault {

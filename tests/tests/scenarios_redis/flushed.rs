@@ -1,17 +1,15 @@
 //! FLUSHALL: somebody throws everything away, under load.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use goose_core::JobId;
-use goose_tests::chore::Task;
 use goose_tests::ensure;
 use goose_tests::ledger::{Entry, now};
 use goose_tests::scenario::{Outcome, Played};
 use goose_tests::servers::{Setup, Topology};
 
 use crate::BACK_WITHIN;
-use crate::load::{Jobs, Load, acknowledged_when};
+use crate::load::{Load, acknowledged_when};
 
 /// More than this from one worker would be a storm.
 const WARNINGS: u64 = 20;
@@ -19,9 +17,7 @@ const WARNINGS: u64 = 20;
 /// What was there is gone, that is what the command is for. What comes afterwards must run: workers notice
 /// that they are unknown, say who they are, and go on, without a flood of complaints.
 pub(crate) async fn under_load_and_workers_go_on() -> Outcome {
-    let mut load = Load::start(Setup::patient(Topology::Standalone), Jobs(6_000), &[]).await?;
-    // Slower than they come, so that there is something to throw away.
-    load.enqueue(Task::Nap(Duration::from_millis(30)), 3_000).await?;
+    let mut load = Load::start(Setup::patient(Topology::Standalone)).await?;
     load.until_finished(1_000).await?;
     load.lab.servers()?.node(0)?.ask(&["FLUSHALL"]);
     let flushed = now();

@@ -15,9 +15,11 @@ use goose_tests::servers::Setup;
 /// The queue of the lab.
 const QUEUE: &str = "default";
 
-/// Jobs that a producer enqueues, and how many it does at a time.
-#[derive(Clone, Copy)]
-pub(crate) struct Jobs(pub(crate) u64);
+/// Jobs that are there before the producer begins, and keep the workers busy: what is hurt holds jobs that could be lost.
+const BACKLOG: usize = 3_000;
+
+/// How many jobs there are in all, with those of the producer.
+pub(crate) const ALL: usize = BACKLOG + 6_000;
 
 pub(crate) struct Load {
     pub(crate) lab: Lab,
@@ -26,10 +28,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Two workers, and a producer that needs some seconds.
-    pub(crate) async fn start(setup: Setup, Jobs(count): Jobs, worker: &[(&str, u64)]) -> Result<Self> {
-        let mut load = Self::idle(setup, worker).await?;
-        load.producer = Some(load.lab.producer(&[("jobs", count), ("batch", 20), ("pause-ms", 10)])?);
+    /// Two workers, a backlog, and a producer that needs some seconds.
+    pub(crate) async fn start(setup: Setup) -> Result<Self> {
+        let mut load = Self::idle(setup, &[("concurrency", 25)]).await?;
+        load.enqueue(Task::Nap(Duration::from_millis(30)), BACKLOG).await?;
+        let jobs = u64::try_from(ALL - BACKLOG)?;
+        load.producer = Some(load.lab.producer(&[("jobs", jobs), ("batch", 20), ("pause-ms", 10)])?);
         Ok(load)
     }
 

@@ -7,14 +7,14 @@ use goose_tests::lab::PREFIX;
 use goose_tests::scenario::{Outcome, Played};
 use goose_tests::servers::{Servers, Setup, Topology};
 
-use crate::load::{Jobs, Load};
+use crate::load::{ALL, Load};
 
 /// While its keys are on two nodes (about a second here) calls are told to try again; afterwards they are told where the
 /// queue is now. Neither is an error to anyone, and nothing runs twice: no connection breaks, no answer is lost.
 pub(crate) async fn of_the_slot_of_the_queue() -> Outcome {
-    let mut load = Load::start(Setup::patient(Topology::Cluster), Jobs(6_000), &[]).await?;
+    let mut load = Load::start(Setup::patient(Topology::Cluster)).await?;
     for round in 1..=3 {
-        load.until_finished(round * 1_200).await?;
+        load.until_finished(round * 1_500).await?;
         let from = load.primary()?;
         let Servers::Cluster(cluster) = load.lab.servers()? else { return Err("not a cluster".into()) };
         let to = (from + 1) % 3;
@@ -23,7 +23,7 @@ pub(crate) async fn of_the_slot_of_the_queue() -> Outcome {
         ensure!(load.primary()? == to, "the slot did not move");
     }
     let (findings, ..) = load.finish().await?;
-    ensure!(findings.is_clean() && findings.ran == 6_000, "{findings}");
+    ensure!(findings.is_clean() && findings.ran == ALL, "{findings}");
     ensure!(findings.doubled_by_fault == 0 && findings.unacknowledged == 0, "{findings}");
     Ok(Played::Done)
 }

@@ -9,20 +9,20 @@ use goose_tests::ledger::now;
 use goose_tests::scenario::{Outcome, Played};
 use goose_tests::servers::{Fsync, Setup, Topology};
 
-use crate::load::{Jobs, Load, acknowledged_when, before, for_a_while};
+use crate::load::{ALL, Load, acknowledged_when, before, for_a_while};
 use crate::{BACK_WITHIN, is_long};
 
 /// With `appendfsync always` an answer means that the write is on disk.
 pub(crate) async fn with_every_write_on_disk_loses_nothing() -> Outcome {
-    let mut load = Load::start(Setup::patient(Topology::Standalone), Jobs(6_000), &[]).await?;
+    let mut load = Load::start(Setup::patient(Topology::Standalone)).await?;
     for round in 1..=3 {
-        load.until_finished(round * 1_000).await?;
+        load.until_finished(round * 700).await?;
         let from = now();
         load.lab.servers()?.node(0)?.restart();
         load.lab.note_outage("killed", from)?;
     }
     let (findings, ..) = load.finish().await?;
-    ensure!(findings.is_clean() && findings.ran == 6_000, "{findings}");
+    ensure!(findings.is_clean() && findings.ran == ALL, "{findings}");
     Ok(Played::Done)
 }
 
@@ -32,8 +32,8 @@ pub(crate) async fn with_every_write_on_disk_loses_nothing() -> Outcome {
 pub(crate) async fn with_a_flush_each_second_loses_nothing_older_than_two_seconds() -> Outcome {
     const MAY_BE_LOST: Duration = Duration::from_secs(2);
     let setup = Setup { fsync: Fsync::EverySecond, ..Setup::patient(Topology::Standalone) };
-    let mut load = Load::start(setup, Jobs(6_000), &[]).await?;
-    load.until_finished(3_000).await?;
+    let mut load = Load::start(setup).await?;
+    load.until_finished(1_000).await?;
     let killed = now();
     load.lab.servers()?.node(0)?.restart();
     load.lab.note_outage("killed", before(killed, MAY_BE_LOST))?;

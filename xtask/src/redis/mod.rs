@@ -21,9 +21,18 @@ pub(crate) enum Redis {
 
 /// Looks for a server, installs one where it can, and says what it has.
 pub(crate) fn set_up() -> Result<Redis> {
-    let redis = Machine::this().set_up(|packages| install::Apt::of_this_machine().map(|apt| apt.install(packages)))?;
+    let machine = Machine::this();
+    let redis = machine.set_up(|packages| install::Apt::of_this_machine().map(|apt| apt.install(packages)))?;
     match &redis {
-        Redis::Command(command) => eprintln!("Redis: {command}, {}", find::version(command).unwrap_or_default()),
+        Redis::Command(command) => {
+            eprintln!("Redis: {command}, {}", find::version(command).unwrap_or_default());
+            if let Some(url) = &machine.url {
+                eprintln!(
+                    "Redis: GOOSE_REDIS_URL is set, suites that one given server is enough for use {}",
+                    hide(url)
+                );
+            }
+        }
         Redis::Url(url) => {
             println!(
                 "Redis: no command that starts a server; only what runs on one given server is run, on {}",
