@@ -72,7 +72,8 @@ impl Stage<'_> {
     }
 
     /// The longest call since the last question, and what the long ones take as a rule, for the machine may have been
-    /// busy with others. Those over the limit are named on the error output.
+    /// busy with others. The worst of those over the limit are named on the
+    /// error output.
     async fn say_longest(&self, of: &str) -> Result<()> {
         let mut calls = self.probe.slow_calls().await?;
         // Ours, not the broker's.
@@ -83,7 +84,8 @@ impl Stage<'_> {
         long.sort_by(f64::total_cmp);
         let rule = long.get(long.len() * 9 / 10).copied().unwrap_or(0.0);
         self.say(&format!("{of}, long calls, p90"), 1, "ms", rule);
-        for call in calls.iter().filter(|call| call.millis > 5.0) {
+        calls.sort_by(|a, b| b.millis.total_cmp(&a.millis));
+        for call in calls.iter().filter(|call| call.millis > 5.0).take(3) {
             eprintln!("{of}: {:.1} ms in {}", call.millis, call.words);
         }
         Ok(())
