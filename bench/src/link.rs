@@ -42,8 +42,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
         }
     });
     thread::spawn(move || {
+        let (_alive, never) = mpsc::channel::<()>();
         while let Ok((due, bytes)) = on_the_way.recv() {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let _ = never.recv_timeout(due.saturating_duration_since(Instant::now()));
             if to.write_all(&bytes).is_err() {
                 break;
             }

@@ -15,6 +15,7 @@ usage: goose-bench [--broker NAME] [options]
   --jobs N         jobs per figure, 1000 or more; 200000 by default
   --rounds N       how often each figure is taken; the median counts; 3 by default
   --only TEXT      only scenarios whose name contains this
+  --bare           the probe takes the bare steps of a job: no lease, no fence, no counters
   --alone          without the probe, for a profiler
   --cpu            also the processor time per job: of this process and of the server
   --scale          instead: what a million jobs, ten thousand workers and a million due jobs cost
@@ -33,6 +34,7 @@ pub(crate) struct Options {
     pub(crate) jobs: u32,
     pub(crate) rounds: NonZeroU32,
     pub(crate) only: Option<String>,
+    pub(crate) bare: bool,
     pub(crate) alone: bool,
     pub(crate) cpu: bool,
     pub(crate) scale: bool,
@@ -49,6 +51,7 @@ impl Options {
             jobs: 200_000,
             rounds: NonZeroU32::MIN.saturating_add(2),
             only: None,
+            bare: false,
             alone: false,
             cpu: false,
             scale: false,
@@ -63,6 +66,7 @@ impl Options {
                 "--jobs" => options.jobs = number(&flag, &value()?)?,
                 "--rounds" => options.rounds = number(&flag, &value()?)?,
                 "--only" => options.only = Some(value()?),
+                "--bare" => options.bare = true,
                 "--alone" => options.alone = true,
                 "--cpu" => options.cpu = true,
                 "--scale" => options.scale = true,

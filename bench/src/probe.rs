@@ -1,43 +1,106 @@
-//! The raw probe: what the same client crate and the bare steps of a job cost on the same server without Goose. No lease, no
-//! fence, no counters, no envelope: the floor that the broker is measured against.
+//! The raw probe: what the same client crate costs on the same server without Goose.
+//!
+//! By default it runs the broker's own scripts, so that what is left is the framework: envelopes, handlers, engine.
+//! With `--bare` it runs the bare steps of a job instead, without lease, fence and counters: the floor of any queue that
+//! keeps what it claims.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use fred::bytes::Bytes;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use fred::types::{ClusterHash, CustomCommand, InfoKind};
 
 use crate::Result;
 
-const ENQUEUE: &str = "redis.call('HSET', KEYS[1], unpack(ARGV)) \
-    local ids = {} for i = 1, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end \
-    redis.call('RPUSH', KEYS[2], unpack(ids)) return #ids";
-const FETCH: &str = "local ids = redis.call('LPOP', KEYS[2], ARGV[1]) if not ids then return {} end \
-    local values = redis.call('HMGET', KEYS[1], unpack(ids)) redis.call('SADD', KEYS[3], unpack(ids)) \
-    local out = {} for i = 1, #ids do out[#out + 1] = ids[i] out[#out + 1] = values[i] end return out";
-const SETTLE: &str = "redis.call('SREM', KEYS[3], unpack(ARGV)) return redis.call('HDEL', KEYS[1], unpack(ARGV))";
+/// The arguments of a job, with what the broker's scripts read in front.
+const VALUE: [u8; 209] = *b"\0ab\0\0\0\0\0\0xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+
+/// The scripts of the probe, and what goes into them.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    enqueue: &'static str,
+    fetch: &'static str,
+    settle: &'static str,
+    enqueue_keys: &'static [&'static str],
+    fetch_keys: &'static [&'static str],
+    settle_keys: &'static [&'static str],
+    is_bare: bool,
+}
+
+const SAME: Steps = Steps {
+    enqueue: include_str!("../../goose-redis/src/scripts/enqueue.lua"),
+    fetch: include_str!("../../goose-redis/src/scripts/fetch.lua"),
+    settle: include_str!("../../goose-redis/src/scripts/settle.lua"),
+    enqueue_keys: &["jobs", "ready", "scheduled", "wake", "meta"],
+    fetch_keys: &["jobs", "ready", "scheduled", "wake", "meta", "recoveries", "claims"],
+    settle_keys: &["claims", "jobs", "ready", "scheduled", "dead", "epitaphs", "recoveries", "meta", "wake"],
+    is_bare: false,
+};
+
+const BARE: Steps = Steps {
+    enqueue: "redis.call('HSET', KEYS[1], unpack(ARGV)) \
+        local ids = {} for i = 1, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end \
+        redis.call('RPUSH', KEYS[2], unpack(ids)) return #ids",
+    fetch: "local ids = redis.call('LPOP', KEYS[2], ARGV[1]) if not ids then return {} end \
+        local values = redis.call('HMGET', KEYS[1], unpack(ids)) redis.call('SADD', KEYS[3], unpack(ids)) \
+        local out = {} for i = 1, #ids do out[#out + 1] = ids[i] out[#out + 1] = values[i] end return out",
+    settle: "redis.call('SREM', KEYS[3], unpack(ARGV)) return redis.call('HDEL', KEYS[1], unpack(ARGV))",
+    enqueue_keys: &["jobs", "ready", "claims"],
+    fetch_keys: &["jobs", "ready", "claims"],
+    settle_keys: &["jobs", "ready", "claims"],
+    is_bare: true,
+};
 
 pub(crate) struct Probe {
     client: Client,
+    steps: Steps,
     enqueue: Arc<Script>,
     fetch: Arc<Script>,
     settle: Arc<Script>,
+    fetches: Arc<AtomicU32>,
 }
 
-/// A call that took long.
-pub(crate) struct SlowCall {
-    pub(crate) millis: f64,
-    /// Its first words.
-    pub(crate) words: String,
+fn keys(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("{{probe}}:{name}")).collect()
 }
 
-fn keys() -> Vec<String> {
-    ["jobs", "ready", "claimed"].map(|key| format!("{{probe}}:{key}")).to_vec()
+impl Steps {
+    fn enqueue_args(self, jobs: std::ops::Range<u32>) -> Vec<Bytes> {
+        let count = (!self.is_bare).then(|| Bytes::from(jobs.len().to_string()));
+        let pairs = jobs.flat_map(|n| [Bytes::from(format!("{n:016}")), Bytes::from_static(&VALUE)]);
+        count.into_iter().chain(pairs).collect()
+    }
+
+    fn fetch_args(self, want: u32, token: &str) -> Vec<String> {
+        let want = want.to_string();
+        if self.is_bare {
+            return vec![want];
+        }
+        // The lease and, since nobody waits for due jobs here, no watch for them.
+        vec![want.clone(), token.to_owned(), "6000".to_owned(), "0".to_owned(), want]
+    }
+
+    /// What to settle of the answer to a fetch; nothing when it was empty.
+    fn settle_args(self, found: Vec<Value>, token: &str) -> Option<Vec<Value>> {
+        if self.is_bare {
+            return (!found.is_empty()).then(|| found.into_iter().step_by(2).collect());
+        }
+        let ids = found.into_iter().nth(3)?.into_array().into_iter().nth(1)?.into_bytes()?;
+        let mut names = Vec::with_capacity(ids.len() / 16 * 37);
+        for (place, id) in ids.chunks(16).enumerate() {
+            names.extend_from_slice(id);
+            names.extend_from_slice(token.as_bytes());
+            names.extend_from_slice(format!("{:04}", place + 1).as_bytes());
+        }
+        Some(vec![Value::Bytes(names.into())])
+    }
 }
 
 impl Probe {
-    pub(crate) async fn connect(url: &str) -> Result<Self> {
+    pub(crate) async fn connect(url: &str, bare: bool) -> Result<Self> {
         let client = Builder::from_config(Config::from_url(url)?).build()?;
         client.init().await?;
         let load = async |source: &str| -> Result<Arc<Script>> {
@@ -45,8 +108,10 @@ impl Probe {
             script.load(&client).await?;
             Ok(Arc::new(script))
         };
-        let (enqueue, fetch, settle) = (load(ENQUEUE).await?, load(FETCH).await?, load(SETTLE).await?);
-        Ok(Self { client, enqueue, fetch, settle })
+        let steps = if bare { BARE } else { SAME };
+        let (enqueue, fetch, settle) =
+            (load(steps.enqueue).await?, load(steps.fetch).await?, load(steps.settle).await?);
+        Ok(Self { client, steps, enqueue, fetch, settle, fetches: Arc::default() })
     }
 
     /// Processor time of the server so far.
@@ -92,15 +157,15 @@ impl Probe {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..callers {
             let (client, script, next) = (self.client.clone(), Arc::clone(&self.enqueue), Arc::clone(&next));
+            let steps = self.steps;
             tasks.spawn(async move {
                 loop {
                     let first = next.fetch_add(batch, Ordering::Relaxed);
                     if first >= jobs {
                         return Ok::<(), Error>(());
                     }
-                    let pair = |n: u32| [format!("{n:016}"), "x".repeat(200)];
-                    let args: Vec<String> = (first..(first + batch).min(jobs)).flat_map(pair).collect();
-                    let _: i64 = script.evalsha(&client, keys(), args).await?;
+                    let args = steps.enqueue_args(first..(first + batch).min(jobs));
+                    let _: i64 = script.evalsha(&client, keys(steps.enqueue_keys), args).await?;
                 }
             });
         }
@@ -112,18 +177,22 @@ impl Probe {
 
     /// Two calls overlap, each with half of what may be in flight.
     pub(crate) async fn drain(&self, in_flight: u32) -> Result<()> {
+        if !self.steps.is_bare {
+            // A session is there while this field is.
+            let description = "x".repeat(100);
+            let _: i64 = self.client.hset(keys(&["claims"]).remove(0), ("", description)).await?;
+        }
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..2 {
             let (client, fetch, settle) = (self.client.clone(), Arc::clone(&self.fetch), Arc::clone(&self.settle));
+            let (steps, fetches) = (self.steps, Arc::clone(&self.fetches));
             tasks.spawn(async move {
                 loop {
-                    let part = vec![(in_flight / 2).max(1).to_string()];
-                    let found: Vec<Value> = fetch.evalsha(&client, keys(), part).await?;
-                    if found.is_empty() {
-                        return Ok::<(), Error>(());
-                    }
-                    let ids: Vec<Value> = found.into_iter().step_by(2).collect();
-                    let _: i64 = settle.evalsha(&client, keys(), ids).await?;
+                    let token = format!("{:016x}.", fetches.fetch_add(1, Ordering::Relaxed));
+                    let args = steps.fetch_args((in_flight / 2).clamp(1, 500), &token);
+                    let found: Vec<Value> = fetch.evalsha(&client, keys(steps.fetch_keys), args).await?;
+                    let Some(args) = steps.settle_args(found, &token) else { return Ok::<(), Error>(()) };
+                    let _: Value = settle.evalsha(&client, keys(steps.settle_keys), args).await?;
                 }
             });
         }
@@ -135,7 +204,14 @@ impl Probe {
 
     /// Removes what was enqueued.
     pub(crate) async fn clear(&self) -> Result<()> {
-        let _: i64 = self.client.del(keys()).await?;
+        let _: i64 = self.client.del(keys(SAME.fetch_keys)).await?;
         Ok(())
     }
+}
+
+/// A call that took long.
+pub(crate) struct SlowCall {
+    pub(crate) millis: f64,
+    /// Its first words.
+    pub(crate) words: String,
 }

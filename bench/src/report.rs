@@ -1,5 +1,7 @@
 //! Figures, as a table for people or one JSON object a line.
 
+use std::io::Write;
+
 /// One figure beside its raw counterpart, with what each round gave.
 pub(crate) struct Figure {
     pub(crate) scenario: String,
@@ -19,10 +21,10 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn head(&self) {
         if !self.json {
-            println!(
+            print(&format!(
                 "{:<34} {:>9} {:>11} {:<7} {:>23} {:>11} {:>6}",
                 "scenario", "in flight", "median", "unit", "from .. to", "raw", "ratio"
-            );
+            ));
         }
     }
 
@@ -35,26 +37,31 @@ impl Report {
         let ratio = median(&ratios);
         if self.json {
             let number = |value: Option<f64>| value.map_or_else(|| "null".to_owned(), |value| format!("{value:.3}"));
-            println!(
+            print(&format!(
                 "{{\"broker\":\"{}\",\"scenario\":\"{scenario}\",\"in_flight\":{in_flight},\"value\":{value:.3},\
                  \"unit\":\"{unit}\",\"raw\":{},\"ratio\":{}}}",
                 self.broker,
                 number(raw),
                 number(ratio)
-            );
+            ));
         } else {
             let digits = if value.abs() >= 1000.0 { 0 } else { 2 };
             let shown = |value: f64| format!("{value:.digits$}");
             let (from, to) = values.iter().fold((f64::MAX, f64::MIN), |(from, to), v| (from.min(*v), to.max(*v)));
             let spread = if values.len() > 1 { format!("{} .. {}", shown(from), shown(to)) } else { String::new() };
-            println!(
+            print(&format!(
                 "{scenario:<34} {in_flight:>9} {:>11} {unit:<7} {spread:>23} {:>11} {:>6}",
                 shown(value),
                 raw.map(shown).unwrap_or_default(),
                 ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default()
-            );
+            ));
         }
     }
+}
+
+/// One line. Whoever reads may have had enough; the rest is then for nobody.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The middle one; of an even number the lower of the two.

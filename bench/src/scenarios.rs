@@ -50,7 +50,7 @@ struct Bench<'a> {
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let opened = open(options).await?;
     let probe = match &opened.url {
-        Some(url) => Some(Probe::connect(url).await?),
+        Some(url) => Some(Probe::connect(url, options.bare).await?),
         None => None,
     };
     let report = Report { broker: options.broker.clone(), json: options.json };
@@ -99,7 +99,7 @@ impl Bench<'_> {
         }
         let near = link::to(url, ONE_WAY)?;
         let report = Report { broker: self.report.broker.clone(), json: self.report.json };
-        let (broker, probe) = (broker::redis(&near).await?, Some(Probe::connect(&near).await?));
+        let (broker, probe) = (broker::redis(&near).await?, Some(Probe::connect(&near, self.options.bare).await?));
         let bench = Bench { options: self.options, report, broker, probe };
         bench.throughput(name, 25, Work::Drain { running: 25, held: HELD_OVER_LINK }).await?;
         bench.broker.close().await?;

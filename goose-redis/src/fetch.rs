@@ -127,7 +127,7 @@ async fn fetch(inner: &Inner, session: &Session) -> Result<Found> {
         }
     }
     for queue in 0..quotas.len() {
-        let left = wanted - found.deliveries.len();
+        let left = wanted.saturating_sub(found.deliveries.len());
         if left > 0 && trouble.is_none() {
             match fetch_group(inner, session, &[queue], left, &quotas).await {
                 Ok(more) => found.join(more),

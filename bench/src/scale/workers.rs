@@ -75,7 +75,7 @@ pub(super) async fn measure(stage: &Stage<'_>) -> Result<()> {
 /// One job found, moved and deleted while all those workers are there: none of them must hold it.
 async fn by_id(stage: &Stage<'_>, name: &str) -> Result<()> {
     let broker = stage.broker().await?;
-    let ids = fill(&client(&broker), 2000).await?;
+    let ids = fill(&client(&broker), 1000).await?;
     let began = Instant::now();
     for id in &ids {
         broker.find_by_id(*id).await?;

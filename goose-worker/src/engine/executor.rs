@@ -1,14 +1,12 @@
 //! Runs one job: may it start, decode, middleware, handler, limit, end.
 
-use std::future::{self, Future};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use goose_core::broker::{Consumer, Delivery, Receipt, Verdict};
-use goose_core::{Event, Job, JobId, Observer, Outcome, Timestamp};
+use goose_core::{Event, Job, JobId, Observer, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
@@ -16,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::ended::{Ended, Report};
 use super::panics::{CatchUnwind, caught};
-use super::poller::at;
+use super::running::{Limit, Running};
 use super::settler::Message;
-use super::verdict::{self, AttemptEnd};
+use super::verdict;
 use crate::context::Surroundings;
 use crate::observers::Observers;
 use crate::options::Options;
@@ -297,136 +295,12 @@ impl Bench {
     }
 }
 
-/// An attempt that has begun.
-struct Running {
-    attempt: CatchUnwind<'static, Outcome>,
-    span: tracing::Span,
-    cx: Context,
-    job: Arc<Job>,
-    receipt: Receipt,
-    /// When it started, on the broker's clock and on ours.
-    now: Timestamp,
-    started: Instant,
-    limit: Option<Limit>,
-    deadline: Option<Instant>,
-    is_blocking: bool,
-}
-
-impl Running {
-    /// How the attempt ended, if it has.
-    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<AttemptEnd> {
-        let _in_span = self.span.enter();
-        let end = match Pin::new(&mut self.attempt).poll(cx) {
-            Poll::Ready(end) => end,
-            Poll::Pending => return Poll::Pending,
-        };
-        Poll::Ready(end.and_then(in_words).unwrap_or_else(AttemptEnd::Panicked))
-    }
-
-    /// What becomes of the job.
-    fn conclude(self: Box<Self>, bench: &Bench, end: AttemptEnd) -> Ended {
-        let ran = self.started.elapsed();
-        Ended::new(self.receipt, verdict::conclude(self.job, end, self.now.saturating_add(ran), ran, &bench.observers))
-    }
-
-    /// Runs to the end within the job's limits. `None` where the job must be left to its lease.
-    async fn finish(mut self: Box<Self>, bench: &Bench) -> Option<Ended> {
-        match self.run(bench).await {
-            Run::Ended(end) => Some(self.conclude(bench, end)),
-            Run::CutShort => Some(Ended::released(self.receipt, self.job)),
-            Run::LeftBehind => None,
-        }
-    }
-
-    async fn run(&mut self, bench: &Bench) -> Run {
-        let mut timed_out = None;
-        loop {
-            let deadline = self.deadline.filter(|_| timed_out.is_none());
-            tokio::select! {
-                biased;
-                end = future::poll_fn(|cx| self.poll(cx)) => {
-                    // What a blocking handler says after its time is up does not count.
-                    return Run::Ended(timed_out.unwrap_or(end));
-                }
-                () = bench.cut.cancelled() => {
-                    self.cx.cancel();
-                    if !self.can_be_cut() {
-                        let span = &self.span;
-                        tracing::warn!(parent: span, "a blocking handler outlives the stop, its job is left to its lease");
-                        return Run::LeftBehind;
-                    }
-                    self.cut();
-                    return Run::CutShort;
-                }
-                () = at(deadline) => {
-                    self.cx.cancel();
-                    let end = self.limit.as_ref().map_or(AttemptEnd::DeadlinePassed, Limit::reached);
-                    if self.can_be_cut() {
-                        self.cut();
-                        return Run::Ended(end);
-                    }
-                    timed_out = Some(end);
-                }
-            }
-        }
-    }
-
-    /// A blocking handler can be cut only while it waits for a thread.
-    fn can_be_cut(&self) -> bool {
-        !self.is_blocking || self.cx.decide_start()
-    }
-
-    fn cut(&mut self) {
-        let _in_span = self.span.enter();
-        if let Err(message) = self.attempt.cut() {
-            tracing::error!(panic = message, "a job panicked while it was being cut");
-        }
-    }
-}
-
-/// How running a job ended, seen from the worker.
-enum Run {
-    /// The attempt ended, or was cut at a limit of the job.
-    Ended(AttemptEnd),
-    /// It was cut because the worker stops: the job goes back as it was.
-    CutShort,
-    /// The worker stops and the handler cannot be cut: the job is recovered when its lease has ended.
-    LeftBehind,
-}
-
-/// Puts an outcome into words. The error in it is the application's: its text, its causes and its destructor may
-/// panic, each for itself, for two panics at once would abort the process.
-fn in_words(outcome: Outcome) -> Result<AttemptEnd, String> {
-    let end = caught(|| AttemptEnd::of(&outcome));
-    let dropped = caught(move || drop(outcome));
-    end.and_then(|end| dropped.map(|()| end))
-}
-
-/// How long an attempt may take, and what it means to reach that.
-struct Limit {
-    after: Duration,
-    /// The limit is the job's deadline, not a timeout.
-    is_deadline: bool,
-}
-
-impl Limit {
-    /// The nearer of timeout and deadline.
-    fn of(job: &Job, default_timeout: Option<Duration>, now: Timestamp) -> Option<Self> {
-        let timeout = job.timeout.or(default_timeout).map(|after| Self { after, is_deadline: false });
-        let deadline = job.deadline.map(|deadline| Self { after: deadline.since(now), is_deadline: true });
-        [timeout, deadline].into_iter().flatten().min_by_key(|limit| limit.after)
-    }
-
-    fn reached(&self) -> AttemptEnd {
-        if self.is_deadline { AttemptEnd::DeadlinePassed } else { AttemptEnd::TimedOut(self.after) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future;
     use std::sync::mpsc as std_mpsc;
 
-    use goose_core::{Backoff, Result};
+    use goose_core::{Backoff, Outcome, Result};
 
     use super::*;
     use crate::queue_broker::START;

@@ -20,6 +20,7 @@ mod panics;
 mod poller;
 mod refused;
 mod runner;
+mod running;
 mod settler;
 mod shutdown;
 mod supervisor;
