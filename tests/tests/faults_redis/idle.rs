@@ -63,7 +63,7 @@ async fn scripts_of(
     done: &mut UnboundedReceiver<Ended>,
     many: usize,
     enqueue: impl AsyncFn() -> goose_core::Result<JobId>,
-) -> goose_tests::Result<f64> {
+) -> goose_tests::Result<i64> {
     // Every five seconds each of them looks: the fewer seconds, the clearer what a job costs.
     let before = commands(server);
     let begun = Instant::now();
@@ -79,12 +79,12 @@ async fn scripts_of(
     let (took, asked) = (begun.elapsed(), since(server, &before));
     latencies.sort();
     // A look is a fetch and a wait.
-    let looks = many as f64 * took.as_secs_f64() / 5.0;
-    let scripts = *asked.get("evalsha").unwrap_or(&0) as f64;
-    let each = (scripts - looks * 1.2).max(0.0) / f64::from(jobs);
+    let looks = i64::try_from(many as u128 * took.as_millis() / 5_000)?;
+    let scripts = *asked.get("evalsha").unwrap_or(&0);
+    let each = (scripts - looks * 6 / 5).max(0) / i64::from(jobs);
     let median = latencies[latencies.len() / 2];
     eprintln!(
-        "{many} idle: {jobs} jobs in {took:.2?}, {scripts} scripts, of which {looks:.0} looks: {each:.1} per job; median {median:.1?}"
+        "{many} idle: {jobs} jobs in {took:.2?}, {scripts} scripts, of which {looks} looks: {each} per job; median {median:.1?}"
     );
     Ok(each)
 }
@@ -121,7 +121,7 @@ pub(crate) async fn a_thousand_idle_consumers_do_not_stampede() -> Outcome {
 
     let now = scripts_of(&stage.server, &mut done, MANY, async || client.perform_async(Chore::default()).await).await?;
     // Enqueue, fetch, settle; whoever fetched asks again and finds nothing. A marker may wake one more.
-    ensure!(now < 10.0, "{now:.1} scripts per job");
+    ensure!(now < 10, "{now} scripts per job");
     // After five seconds each of them has looked and could have learned of the time.
     let delay = Duration::from_secs(7);
     let enqueued = Instant::now();
@@ -133,9 +133,9 @@ pub(crate) async fn a_thousand_idle_consumers_do_not_stampede() -> Outcome {
     // Whoever wakes too late to find it does so at the same time.
     sleep(Duration::from_millis(200)).await;
     let scripts = *since(&stage.server, &before).get("evalsha").unwrap_or(&0);
-    let looks = MANY as f64 * begun.elapsed().as_secs_f64() / 5.0;
-    eprintln!("{MANY} idle: late by {late:.1?}, {scripts} scripts about that time, of which {looks:.0} looks");
-    ensure!(scripts as f64 <= looks * 2.0 + 30.0, "{scripts} scripts for one job that was due");
+    let looks = i64::try_from(MANY as u128 * begun.elapsed().as_millis() / 5_000)?;
+    eprintln!("{MANY} idle: late by {late:.1?}, {scripts} scripts about that time, of which {looks} looks");
+    ensure!(scripts <= looks * 2 + 30, "{scripts} scripts for one job that was due");
     for broker in &brokers {
         broker.close().await?;
     }

@@ -130,7 +130,9 @@ pub(crate) async fn ends_of_jobs_name_the_key_and_change_nothing() -> Outcome {
         let minute = Duration::from_secs(60);
         let verdicts =
             [Verdict::Done, Verdict::Retry { job: job.clone(), delay: minute }, Verdict::Bury { job, reason }];
-        for verdict in verdicts.clone() {
+        // A job that is done has nothing to do with the other keys, and ends.
+        let done_reads = ["jobs", "recoveries", "meta"].contains(&kind);
+        for verdict in verdicts.iter().skip(usize::from(!done_reads)).cloned() {
             match consumer.settle(&[Settlement::new(delivery.receipt, verdict)]).await.pop() {
                 Some(Err(SettleError::Broker(error))) => check(&error, &key)?,
                 other => return Err(format!("{kind}: {other:?}").into()),
