@@ -51,6 +51,11 @@ impl Names {
         format!("{}:served", self.prefix).into()
     }
 
+    /// A key that nothing uses, and in the same slot HASH: the layout of all others.
+    pub(crate) fn probe(&self) -> [Bytes; 2] {
+        ["unused", "about"].map(|kind| format!("{}:{{about}}:{kind}", self.prefix).into())
+    }
+
     pub(crate) fn queue(&self, queue: &QueueName) -> QueueKeys {
         QueueKeys::under(format!("{}:{{{queue}}}", self.prefix))
     }
@@ -87,7 +92,7 @@ pub(crate) fn type_of(key: &[u8]) -> Option<&'static str> {
         None => key.rsplit(':').next()?,
     };
     match kind {
-        "jobs" | "epitaphs" | "recoveries" | "meta" | "claims" => Some("hash"),
+        "jobs" | "epitaphs" | "recoveries" | "meta" | "claims" | "about" => Some("hash"),
         "ready" => Some("list"),
         "scheduled" | "dead" | "leases" | "wake" => Some("zset"),
         "queues" | "served" => Some("set"),

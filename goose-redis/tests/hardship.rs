@@ -265,3 +265,16 @@ async fn callers_do_not_wait_for_the_failed_calls_of_all_before_them() {
     server.resume();
     broker.enqueue(vec![job("q")]).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_a_newer_goose_are_left_alone() {
+    let server = Server::start();
+    connect(&server).await.enqueue(vec![job("q")]).await.unwrap();
+    assert_eq!(server.ask(&["HGET", "goose:{about}:about", "layout"]), "1");
+    server.ask(&["HSET", "goose:{about}:about", "layout", "2"]);
+    let error = RedisBroker::connect(&server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misconfigured);
+    assert!(error.to_string().contains("stored by a newer goose (layout 2 in goose:{about}:about"), "{error}");
+    assert!(error.to_string().contains("update this program"), "{error}");
+    RedisOptions::new(server.url()).prefix("other").open().await.unwrap();
+}

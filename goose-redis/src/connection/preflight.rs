@@ -19,24 +19,32 @@ use super::{Reply, Script};
 /// The oldest server whose commands suffice.
 const OLDEST: (u32, u32) = (6, 2);
 
-/// Runs a script at all, and reads every type of key there is. It writes nothing.
+/// How keys and values are laid out. A program that finds a number above its own leaves them alone; one that changes the
+/// layout raises it, and knows how to read what it finds.
+const LAYOUT: i64 = 1;
+
+/// Runs a script at all, reads every type of key there is, and writes down the layout where nobody has. On a full server
+/// nothing is written.
 const PROBE: &str = "\
--- KEYS 1 a key that does not exist
--- returns 1
+-- KEYS 1 a key that does not exist  2 the hash with the layout
+-- ARGV 1 the layout of this program
+-- returns the layout of what is there
 redis.call('TIME')
 redis.call('LLEN', KEYS[1])
 redis.call('HLEN', KEYS[1])
 redis.call('ZCARD', KEYS[1])
 redis.call('SMEMBERS', KEYS[1])
-return 1
+local layout = redis.call('HGET', KEYS[2], 'layout')
+if not layout then redis.pcall('HSET', KEYS[2], 'layout', ARGV[1]) end
+return tonumber(layout or ARGV[1])
 ";
 
 /// What is asked for.
 pub(super) struct Wanted<'a> {
     pub(super) setup: &'a Setup,
     pub(super) scripts: &'static [&'static Script],
-    /// A key under the prefix that nothing uses.
-    pub(super) unused_key: Bytes,
+    /// A key that nothing uses, and in the same slot the one that holds the layout.
+    pub(super) probe_keys: [Bytes; 2],
 }
 
 impl Wanted<'_> {
@@ -67,16 +75,27 @@ impl Wanted<'_> {
         answer.map_err(|fault| refused(fault, node, format_args!("cannot {doing} ({command})")))
     }
 
-    /// Runs what workers and producers run, where it changes nothing: the rights are there, and so is Lua.
+    /// Runs what workers and producers run, where it changes nothing: the rights are there, and so is Lua; and what is
+    /// there is laid out as this program has it.
     async fn probe(&self, wire: &Wire, deadline: Instant) -> Result<()> {
         static SCRIPT: Script = Script::new("probe", PROBE, super::Repeat::Always);
-        let key = &self.unused_key;
+        let [key, layout] = &self.probe_keys;
         let slot = self.setup.topology.slot_of(key);
         let refused = |doing: &'static str| move |fault: Fault| fault.without_outcome().into_error(doing);
         load(wire, &SCRIPT, slot, deadline).await.map_err(refused("cannot give the server a script (SCRIPT LOAD)"))?;
-        let args = vec![Bytes::from_static(SCRIPT.sha().as_bytes()), Bytes::from_static(b"1"), key.clone()];
+        let fixed = [Bytes::from_static(SCRIPT.sha().as_bytes()), Bytes::from_static(b"2")];
+        let args = fixed.into_iter().chain([key.clone(), layout.clone(), LAYOUT.to_string().into()]).collect();
         let request = Request { slot, ..Request::new("EVALSHA", args) };
-        wire.send(&request, deadline).await.map_err(refused("cannot run a script (EVALSHA)"))?;
+        let found =
+            wire.send(&request, deadline).await.map_err(refused("cannot run a script (EVALSHA)"))?.into_int()?;
+        if found > LAYOUT {
+            let message = format!(
+                "the jobs on this server were stored by a newer goose (layout {found} in {}, this program knows {LAYOUT}); \
+                 update this program, or use another prefix",
+                layout.escape_ascii()
+            );
+            return Err(Error::new(ErrorKind::Misconfigured, message));
+        }
         let request = Request { slot, ..Request::new("BZPOPMIN", vec![key.clone(), Bytes::from_static(b"0.01")]) };
         wire.send(&request, deadline).await.map_err(refused("cannot wait for jobs (BZPOPMIN)"))?;
         Ok(())

@@ -18,6 +18,7 @@ use super::runtime::Runtime;
 use super::wait::BlockingWaiter;
 use super::{Health, Lane, Link, Repeat, Reply, Script, Topology, Waiter};
 use crate::error::closed;
+use crate::names::Names;
 use crate::options::RedisOptions;
 
 /// How long opening may take in all, when servers answer slowly.
@@ -31,7 +32,7 @@ pub(crate) async fn open(options: &RedisOptions, scripts: &'static [&'static Scr
     let setup = Arc::new(Setup::of(options)?);
     let runtime = Runtime::start()
         .map_err(|error| Error::new(ErrorKind::Unavailable, "cannot start the broker's thread").with_source(error))?;
-    let unused_key = Bytes::from(format!("{}:{{unused}}:wake", options.key_prefix()));
+    let probe_keys = Names::new(options.key_prefix()).probe();
     let vitals = Arc::new(Vitals::default());
     let keep = |role| Keeper::start(runtime.handle(), Arc::clone(&setup), role, Arc::clone(&vitals));
     let lanes = Arc::new(Lanes { data: keep("data"), beat: keep("beat") });
@@ -42,7 +43,7 @@ pub(crate) async fn open(options: &RedisOptions, scripts: &'static [&'static Scr
             let cannot = || format!("cannot connect to redis at {}", setup.place());
             let wire =
                 lanes.data.first(setup.seeds.len(), deadline).await.map_err(|fault| fault.into_error(cannot()))?;
-            let wanted = Wanted { setup: &setup, scripts, unused_key };
+            let wanted = Wanted { setup: &setup, scripts, probe_keys };
             wanted.check(&wire, deadline).await?;
             lanes.beat.first(setup.seeds.len(), deadline).await.map_err(|fault| fault.into_error(cannot()))?;
             Ok(())
