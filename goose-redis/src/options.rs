@@ -126,7 +126,8 @@ impl RedisOptions {
     }
 
     /// How long a call may take in all, including the wait for a connection that is being made again and for a server
-    /// that is loading or failing over; 10 s by default, 100 ms to 1 h.
+    /// that is loading or failing over; 10 s by default, 100 ms to 1 h. A job that waits that long for the calls before its
+    /// own is refused and not sent, so an enqueue may take up to twice as long.
     pub fn command_timeout(mut self, limit: Duration) -> Self {
         self.command_timeout = limit;
         self
@@ -161,7 +162,7 @@ impl RedisOptions {
     /// - [`ErrorKind::Unavailable`]: no server can be reached, or it does not answer.
     /// - [`ErrorKind::PermissionDenied`]: the user, the password or a right is missing.
     /// - [`ErrorKind::Misconfigured`]: it is another kind of server than the URL says, older than 6.2, a replica,
-    ///   without Lua, without that database, or it may throw jobs away.
+    ///   without Lua, without that database, it may throw jobs away, or a newer version of this broker has stored its jobs.
     pub async fn open(self) -> Result<RedisBroker> {
         self.validate()?;
         let link = connection::open(&self, scripts::ALL).await?;

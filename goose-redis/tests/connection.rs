@@ -70,7 +70,7 @@ async fn a_wrong_password_or_none() {
     RedisOptions::new(open.url()).password("unneeded").open().await.unwrap();
 }
 
-/// The rights that the documentation lists, and what is said when one is missing.
+/// What is said when a right is missing. That those of the documentation are enough is tested in `faults_redis`.
 #[tokio::test]
 async fn a_user_with_the_least_rights() {
     let server = Server::start();

@@ -136,7 +136,7 @@ impl Harness for OnRedis {
     }
 
     fn recovery_deadline(&self) -> Duration {
-        // What `RedisOptions::lease` promises is 4/3 of the lease; the rest is for a busy machine.
+        // What `RedisOptions::lease` promises is 3/2 of the lease; the rest is for a busy machine.
         LEASE * 3
     }
 
