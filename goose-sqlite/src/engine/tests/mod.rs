@@ -24,12 +24,13 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// Starts a call without waiting for it.
-async fn poll_once<T>(future: &mut goose_core::BoxFuture<'_, T>) {
-    std::future::poll_fn(|cx| {
-        let _ = future.as_mut().poll(cx);
-        std::task::Poll::Ready(())
+/// What the future answers if it is ready at its first poll: the engine runs on a thread of its own and may be quick.
+async fn poll_once<T>(future: &mut goose_core::BoxFuture<'_, T>) -> Option<T> {
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(answer) => std::task::Poll::Ready(Some(answer)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
-    .await;
+    .await
 }
 
 async fn fetch(consumer: &dyn Consumer, n: usize) -> Vec<Delivery> {
