@@ -95,7 +95,10 @@ impl Inner {
         }
         let silent_for = session.last_renewal();
         session.let_go();
-        tracing::warn!(?silent_for, "lost the claims of this process: its lease was not renewed in time");
+        tracing::warn!(
+            ?silent_for,
+            "lost the claims of this process: its lease is gone, because it was not renewed in time or its keys were deleted"
+        );
         // Taken on when it is open: until then a fetch still goes by the old one, and gets nothing.
         let id = session::new_id();
         match lease::open(self, session, &id).await {

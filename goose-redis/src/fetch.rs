@@ -63,11 +63,12 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
                 let until_due = next_due.map_or(Duration::MAX, |due| due.since(now));
                 match sleeper.start(&inner).await {
                     Ok(()) => {
+                        // Whoever was told of a time and is not asked for jobs any more must tell the server so, see the
+                        // script.
                         woken = tokio::select! {
-                            woken = sleeper.marker() => woken,
+                            woken = sleeper.marker() => woken || next_due.is_some(),
                             // Our own timer: the server looks at the time limits of those who wait ten times a second.
-                            // Whoever nobody asks for jobs any more must tell the server so, see the script.
-                            () = tokio::time::sleep(until_due.min(LONGEST_WAIT)) => next_due.is_some(),
+                            () = tokio::time::sleep(until_due) => true,
                             () = session.over() => false,
                         };
                     }

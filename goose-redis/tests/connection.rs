@@ -2,8 +2,11 @@
 
 #![allow(clippy::panic, reason = "a failed expectation is how a test reports")]
 
+mod check;
+
 use std::time::{Duration, Instant};
 
+use check::check;
 use goose_core::{Error, ErrorKind};
 use goose_redis::RedisOptions;
 use goose_services::{Cluster, Server, Watched, stranger};
@@ -17,16 +20,6 @@ async fn refused(options: RedisOptions) -> Error {
 
 async fn refused_url(url: impl Into<String>) -> Error {
     refused(RedisOptions::new(url)).await
-}
-
-/// The kind, and words that must be in the message or its causes.
-#[track_caller]
-fn check(error: &Error, kind: ErrorKind, words: &[&str]) {
-    let text = format!("{error:#}");
-    assert_eq!(error.kind(), kind, "{text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in: {text}");
-    }
 }
 
 #[tokio::test]

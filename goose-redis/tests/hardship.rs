@@ -278,3 +278,42 @@ async fn jobs_of_a_newer_goose_are_left_alone() {
     assert!(error.to_string().contains("update this program"), "{error}");
     RedisOptions::new(server.url()).prefix("other").open().await.unwrap();
 }
+
+/// Scripts the server has run for anybody.
+fn scripts(server: &Server) -> u32 {
+    let stats = server.ask(&["INFO", "commandstats"]);
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next());
+    calls.map_or(0, |calls| calls.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_jobs_take_few_calls_whether_they_come_together_or_one_by_one() {
+    let server = Server::start();
+    // Heartbeats are not what is counted.
+    let broker = RedisOptions::new(server.url()).lease(Duration::from_secs(600)).open().await.unwrap();
+    let before = scripts(&server);
+    let calls: Vec<_> = (0..1_000)
+        .map(|_| {
+            let broker = broker.clone();
+            tokio::spawn(async move { broker.enqueue(vec![job("q")]).await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let enqueued = scripts(&server) - before;
+    assert!(enqueued <= 200, "{enqueued} scripts took in 1,000 jobs of 1,000 callers");
+
+    let queues = QueueSet::strict(["q"]).unwrap();
+    let consumer = broker.consume(ConsumerOptions::new(queues, 1_000)).await.unwrap();
+    let before = scripts(&server);
+    let mut fetched = Vec::new();
+    while fetched.len() < 1_000 {
+        fetched.extend(consumer.fetch(1_000 - fetched.len()).await.unwrap());
+    }
+    let ends: Vec<_> = fetched.iter().map(|job| Settlement::new(job.receipt, Verdict::Done)).collect();
+    assert!(consumer.settle(&ends).await.iter().all(Result::is_ok));
+    let used = scripts(&server) - before;
+    // At most 500 a fetch and 300 a settle; some fetches find nothing more.
+    assert!(used <= 12, "{used} scripts handed out and ended 1,000 jobs");
+}

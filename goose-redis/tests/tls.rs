@@ -4,8 +4,11 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
+mod check;
+
 use std::process::{Command, ExitCode};
 
+use check::check;
 use goose_core::broker::Broker;
 use goose_core::{Error, ErrorKind};
 use goose_redis::{RedisBroker, RedisOptions};
@@ -48,16 +51,6 @@ impl Encrypted {
 
     fn options(&self) -> RedisOptions {
         RedisOptions::new(format!("rediss://127.0.0.1:{}", self.port))
-    }
-}
-
-/// The kind, and words that must be in the message or its causes.
-#[track_caller]
-fn check(error: &Error, kind: ErrorKind, words: &[&str]) {
-    let text = format!("{error:#}");
-    assert_eq!(error.kind(), kind, "{text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in: {text}");
     }
 }
 

@@ -34,12 +34,32 @@ where
     F: Future<Output = Outcome> + 'static,
 {
     Trial::ignorable_test(name, move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Two threads, for a scenario may look at its server with calls that block.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         match runtime.block_on(scenario())? {
             Played::Done => Ok(Completion::Completed),
             Played::Skipped(reason) => Ok(Completion::ignored_with(reason)),
         }
     })
+}
+
+/// Scenarios that hurt their own Redis servers. With `GOOSE_REDIS_URL` none is played: it names a server that must not be
+/// hurt, and there may be no other.
+#[must_use]
+pub fn on_servers_to_hurt(trials: Vec<Trial>) -> Vec<Trial> {
+    if std::env::var_os("GOOSE_REDIS_URL").is_none() {
+        return trials;
+    }
+    let skipped = |name: &str| {
+        trial(name, || async { Ok(Played::Skipped("GOOSE_REDIS_URL names a server that must not be hurt")) })
+    };
+    trials.iter().map(|trial| skipped(trial.name())).collect()
+}
+
+/// Whether to take the time that CI does not have: `GOOSE_LONG_SCENARIOS=1`.
+#[must_use]
+pub fn is_long() -> bool {
+    std::env::var_os("GOOSE_LONG_SCENARIOS").is_some_and(|value| value == "1")
 }
 
 /// One [`Trial`] per scenario, named as its function is: `trials![module::scenario, other::with(argument)]`. An

@@ -6,8 +6,8 @@ use goose_client::Client;
 use goose_services::Mode;
 use tokio::time::sleep;
 
-use crate::stage::{Chore, Load, PATIENCE, Stage, all_done, is_long, until};
-use crate::{Outcome, Played, ensure};
+use crate::stage::{Chore, Load, PATIENCE, Stage, all_done, until};
+use crate::{Outcome, Played, ensure, is_long};
 
 /// The time of a call, which is 10 s, and then some.
 const NOTICED: Duration = Duration::from_secs(15);

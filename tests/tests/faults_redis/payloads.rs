@@ -5,8 +5,8 @@ use std::time::Duration;
 use goose_client::Client;
 use goose_core::ErrorKind;
 
-use crate::stage::{Chore, Stage, all_done, in_order, is_long};
-use crate::{Outcome, Played, ensure};
+use crate::stage::{Chore, Stage, all_done, in_order};
+use crate::{Outcome, Played, ensure, is_long};
 
 /// How often scripts were run.
 fn scripts_run(stage: &Stage) -> u64 {

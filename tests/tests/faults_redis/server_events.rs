@@ -7,8 +7,8 @@ use goose_core::ErrorKind;
 use goose_services::{Server, within};
 use tokio::time::sleep;
 
-use crate::stage::{Chore, Load, PATIENCE, Stage, all_done, is_long, recovered, until};
-use crate::{Outcome, Played, ensure};
+use crate::stage::{Chore, Load, PATIENCE, Stage, all_done, recovered, until};
+use crate::{Outcome, Played, ensure, is_long};
 
 /// How long each event goes on.
 fn a_while() -> Duration {

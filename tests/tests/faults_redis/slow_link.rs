@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use goose_client::Client;
 use goose_core::JobId;
 
-use crate::stage::{Chore, Load, PATIENCE, Stage, all_done, is_long, recovered, until};
-use crate::{Outcome, Played, ensure};
+use crate::stage::{Chore, Load, PATIENCE, Stage, all_done, recovered, until};
+use crate::{Outcome, Played, ensure, is_long};
 
 /// What a satellite would do: 200 ms there and back, a megabyte a second.
 fn slow(stage: &Stage) {

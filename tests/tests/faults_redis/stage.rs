@@ -20,11 +20,6 @@ use crate::ensure;
 /// For what should take no time at all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether scenarios are to be as long as in real life.
-pub(crate) fn is_long() -> bool {
-    std::env::var_os("GOOSE_LONG_SCENARIOS").is_some_and(|value| value == "1")
-}
-
 /// A server of one's own and a link to it.
 pub(crate) struct Stage {
     pub(crate) server: Server,

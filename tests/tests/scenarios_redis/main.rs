@@ -17,25 +17,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use goose_tests::brokers::Kind;
-use goose_tests::scenario::{Played, blocked, flow, killed, paused, poison};
+use goose_tests::scenario::{blocked, flow, is_long, killed, on_servers_to_hurt, paused, poison};
 use goose_tests::servers::Topology::{Cluster, Sentinel, Standalone};
 use goose_tests::trials;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 const ONE: Kind = Kind::Redis(Standalone);
 
 /// Workers go on this soon after a broker is back.
 const BACK_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whether to take the time that CI does not have.
-fn is_long() -> bool {
-    std::env::var_os("GOOSE_LONG_SCENARIOS").is_some_and(|value| value == "1")
-}
-
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
-    let mut trials: Vec<Trial> = trials![
+    let trials = trials![
         // The longest first.
         blocked::handlers_that_block_every_thread_keep_their_claims(ONE),
         server_killed::for_twenty_seconds_and_workers_go_on_at_once(),
@@ -62,13 +57,5 @@ fn main() -> ExitCode {
         flow::fifteen_graceful_stops(ONE),
         killed::a_producer_in_mid_bulk(ONE),
     ];
-    if std::env::var_os("GOOSE_REDIS_URL").is_some() {
-        let skipped = |name| {
-            goose_tests::scenario::trial(name, || async {
-                Ok(Played::Skipped("GOOSE_REDIS_URL names a server that must not be hurt"))
-            })
-        };
-        trials = trials.iter().map(|trial| skipped(trial.name().to_owned())).collect();
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    libtest_mimic::run(&arguments, on_servers_to_hurt(trials)).exit_code()
 }
