@@ -24,9 +24,7 @@ pub(crate) fn run() -> Result<()> {
 fn run_steps(steps: &mut Steps, count: &mut Count) -> Result<()> {
     let redis = steps.run("set-up", || {
         find_c_compiler()?;
-        let redis = redis::set_up()?;
-        redis::faketime();
-        Ok(redis)
+        redis::set_up()
     })?;
     let whole = whole(&redis, count);
     steps.run("tests, all features", || count.run(&whole))?;

@@ -6,7 +6,7 @@
 //! A handler may block the thread in that first poll, and nobody else must wait for it:
 //! - While there are jobs or ends that were not told, one more runner is scheduled, for an idle thread to take up. So
 //!   as many jobs begin side by side as there are threads, as with a task per job.
-//! - Whoever is woken stands, in Tokio, where no other thread can take him until this one comes to it. So runners wake
+//! - Tokio puts the task that was woken last where no other thread can take it until this one is free. So runners wake
 //!   nobody between jobs; ends are told, and hands come free, when there are no jobs left, or many ends.
 //! - Where one job has kept its thread for long, the next ones get a task each; see `Bench::keeps_apart`.
 
@@ -103,7 +103,7 @@ impl Crew {
             drop(tokio::spawn(run(Arc::clone(self))));
         }
         if next.is_some() && (wakes || needs_successor) {
-            // Takes the place where no other thread can take a task, so that those of use stand elsewhere.
+            // Takes the place where no other thread can take a task, so that those that matter stand elsewhere.
             drop(tokio::spawn(async {}));
         }
         next

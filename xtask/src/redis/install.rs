@@ -54,21 +54,6 @@ impl Apt {
     }
 }
 
-/// The tests that set a process's clock want `faketime`. Without it they say that they were skipped.
-pub(crate) fn faketime() {
-    let machine = Machine::this();
-    if machine.find("faketime").is_none()
-        && let Some(apt) = Apt::of_this_machine()
-        && let Err(failure) = apt.install(&["faketime"])
-    {
-        println!("{failure}");
-    }
-    match machine.find("faketime") {
-        Some(path) => println!("faketime: {}", path.display()),
-        None => println!("faketime: not there; tests that need a wrong clock are skipped (apt-get install faketime)"),
-    }
-}
-
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
@@ -120,10 +105,10 @@ pub(super) mod tests {
             &folder,
             &format!("d={}; $d/policy-rc.d; echo $? $* $DEBIAN_FRONTEND >>$d/log", folder.path().display()),
         );
-        apt.install(&["redis-server", "faketime"]).unwrap();
+        apt.install(&["redis-server", "redis-tools"]).unwrap();
         let text = fs::read_to_string(&log).unwrap();
         let expected = "101 update -q -o Acquire::Retries=0 noninteractive\n\
-            101 install -q -y --no-install-recommends redis-server faketime noninteractive\n";
+            101 install -q -y --no-install-recommends redis-server redis-tools noninteractive\n";
         assert_eq!(text, expected);
         assert!(!apt.policy.exists(), "it was put there for the installation alone");
 

@@ -8,8 +8,6 @@ mod install;
 use crate::Result;
 use find::Machine;
 
-pub(crate) use install::faketime;
-
 /// What the tests have to work with.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Redis {
