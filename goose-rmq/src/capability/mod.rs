@@ -1,0 +1,1 @@
+//! The optional powers of the broker, one per file.

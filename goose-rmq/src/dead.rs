@@ -1,0 +1,1 @@
+//! Dead jobs: a stream of the whole jobs, and an index of it in memory.

@@ -1,0 +1,65 @@
+//! How to connect the RabbitMQ broker.
+
+use std::time::Duration;
+
+use goose_core::Result;
+
+use crate::RmqBroker;
+
+/// What kind of queues hold the jobs. It cannot be changed for queues that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum QueueType {
+    /// On one node, the fastest. What was confirmed is on that node's disk.
+    #[default]
+    Classic,
+    /// Replicated by Raft over (by default three) nodes of a cluster; what was confirmed is on the disks of a majority.
+    Quorum,
+}
+
+/// How to connect the RabbitMQ broker. Every setting has a default that is safe.
+#[derive(Debug, Clone)]
+#[must_use = "options do nothing until `open` is called"]
+pub struct RmqOptions {
+    pub(crate) urls: Vec<String>,
+    pub(crate) prefix: String,
+    pub(crate) connection_name: String,
+    pub(crate) queue_type: QueueType,
+    /// Negotiated down to the server's; a peer that is silent for twice as long is gone.
+    pub(crate) heartbeat: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) confirm_timeout: Duration,
+    pub(crate) blocked_timeout: Duration,
+    /// Unconfirmed messages per publishing channel.
+    pub(crate) window: usize,
+    pub(crate) max_recoveries: u32,
+    /// What the server's `consumer_timeout` is.
+    pub(crate) consumer_timeout: Duration,
+}
+
+impl RmqOptions {
+    /// A server by its URL; see [`server`](Self::server) for more nodes.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            urls: vec![url.into()],
+            prefix: "goose".to_owned(),
+            connection_name: "goose".to_owned(),
+            queue_type: QueueType::default(),
+            heartbeat: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            confirm_timeout: Duration::from_secs(30),
+            blocked_timeout: Duration::from_secs(10),
+            window: 1024,
+            max_recoveries: 3,
+            consumer_timeout: Duration::from_secs(30 * 60),
+        }
+    }
+
+    /// Connects and checks the server.
+    ///
+    /// # Errors
+    /// To be written.
+    pub async fn open(self) -> Result<RmqBroker> {
+        unimplemented!()
+    }
+}

@@ -1,0 +1,1 @@
+//! A thread of our own with a small runtime on it, where every connection lives.

@@ -1,0 +1,1 @@
+//! What sessions receive, hold and settle.
