@@ -26,6 +26,8 @@ mod dead;
 mod delay;
 mod enqueue;
 mod error;
+#[cfg(feature = "fault-injection")]
+mod fault_injection;
 mod log;
 mod message;
 mod options;
