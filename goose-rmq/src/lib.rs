@@ -35,6 +35,7 @@ mod outbox;
 mod publisher;
 mod runtime;
 mod session;
+mod strays;
 mod topology;
 
 pub use broker::RmqBroker;
