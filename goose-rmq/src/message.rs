@@ -2,13 +2,24 @@
 //!
 //! Headers of a message that was received are never sent on: a new message is built each time. So `x-death` and its
 //! relatives cannot make the server see a cycle where there is none.
+//!
+//! | header | type | what | left out when |
+//! |---|---|---|---|
+//! | `goose-rank` | text | `again`, `front`, `due` | normal |
+//! | `goose-ready-at` | int | when it entered its queue or is due, ms since the epoch on the sender's clock | |
+//! | `goose-hold` | int | how early it can arrive, ms | 0 |
+//! | `goose-recoveries` | int | how often it was taken from a session that died | 0 |
+//! | `goose-goes-on` | bool | to be sent on its way again | false |
+//! | `goose-lease` | text | the lease queue this copy comes from | none |
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use goose_core::{Job, QueueName, Result, Timestamp};
+use goose_core::{Error, Job, JobId, QueueName, Result, Timestamp, codec};
 
-use crate::amqp::{Delivered, Outgoing};
+use crate::amqp::{Delivered, Outgoing, Table, Value};
+use crate::delay::Path;
+use crate::topology::{HIGH, NORMAL};
 
 /// What stands in front of the normal jobs of its queue, and in which order. What a session has received is sorted by this; on
 /// the server only the priority counts, and among equals the order of arrival.
@@ -24,6 +35,33 @@ pub(crate) enum Rank {
     Normal,
 }
 
+impl Rank {
+    /// `None` for the normal one, which needs no words.
+    fn header(self) -> Option<&'static str> {
+        match self {
+            Self::Again => Some("again"),
+            Self::Front => Some("front"),
+            Self::Due => Some("due"),
+            Self::Normal => None,
+        }
+    }
+
+    /// A rank of a later version is taken for one that came back: before the normal ones, in order.
+    fn of_header(text: Option<&str>) -> Self {
+        match text {
+            None => Self::Normal,
+            Some("front") => Self::Front,
+            Some("due") => Self::Due,
+            Some(_) => Self::Again,
+        }
+    }
+
+    /// The priority on the server.
+    pub(crate) fn priority(self) -> u8 {
+        if self == Self::Normal { NORMAL } else { HIGH }
+    }
+}
+
 /// Everything that travels beside a job.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ticket {
@@ -34,7 +72,8 @@ pub(crate) struct Ticket {
     /// When it entered its queue, or is due.
     pub(crate) ready_at: Timestamp,
     /// How long before `ready_at` it may arrive, at most, by the arithmetic of the cascade. A session never holds a job
-    /// for longer than this, so that a wrong clock cannot hold it up. Zero for what is not delayed.
+    /// for longer than this, so that a wrong clock cannot hold it up. Zero for what is not delayed. Of what goes on it is
+    /// the delay that is left.
     pub(crate) hold: Duration,
     /// The job's end was agreed on while it waited longer than the cascade reaches: send it on its way again instead of
     /// running it.
@@ -52,20 +91,201 @@ pub(crate) struct Message {
     pub(crate) envelope: Arc<[u8]>,
 }
 
+mod header {
+    pub(super) const RANK: &str = "goose-rank";
+    pub(super) const READY_AT: &str = "goose-ready-at";
+    pub(super) const HOLD: &str = "goose-hold";
+    pub(super) const RECOVERIES: &str = "goose-recoveries";
+    pub(super) const GOES_ON: &str = "goose-goes-on";
+    pub(super) const LEASE: &str = "goose-lease";
+    /// Set by quorum queues.
+    pub(super) const DELIVERY_COUNT: &str = "x-delivery-count";
+}
+
 impl Ticket {
     /// Of a job that enters its queue now.
-    pub(crate) fn now(_rank: Rank, _now: Timestamp) -> Self {
-        unimplemented!()
+    pub(crate) fn now(rank: Rank, now: Timestamp) -> Self {
+        Self { rank, recoveries: 0, ready_at: now, hold: Duration::ZERO, goes_on: false, lease: None }
+    }
+
+    /// Of a job that takes this path to its time.
+    pub(crate) fn due(ready_at: Timestamp, path: Path) -> Self {
+        Self { hold: path.hold(), goes_on: path.goes_on(), ..Self::now(Rank::Due, ready_at) }
+    }
+
+    fn headers(&self) -> Table {
+        let mut headers = Table::new();
+        let mut set = |name: &str, value| {
+            headers.insert(name.to_owned(), value);
+        };
+        set(header::READY_AT, Value::Int(self.ready_at.as_millis()));
+        if let Some(rank) = self.rank.header() {
+            set(header::RANK, Value::Text(rank.to_owned()));
+        }
+        if !self.hold.is_zero() {
+            set(header::HOLD, Value::Int(i64::try_from(self.hold.as_millis()).unwrap_or(i64::MAX)));
+        }
+        if self.recoveries > 0 {
+            set(header::RECOVERIES, Value::Int(self.recoveries.into()));
+        }
+        if self.goes_on {
+            set(header::GOES_ON, Value::Bool(true));
+        }
+        if let Some(lease) = &self.lease {
+            set(header::LEASE, Value::Text(lease.clone()));
+        }
+        headers
+    }
+
+    /// What the headers say. Whatever is missing or makes no sense has the value of a job that entered its queue normally:
+    /// an envelope alone, put into a queue by hand, is a job.
+    fn of_headers(headers: &Table, otherwise_ready_at: Timestamp) -> Self {
+        let int = |name| match headers.get(name) {
+            Some(Value::Int(value)) => Some(*value),
+            _ => None,
+        };
+        let text = |name| match headers.get(name) {
+            Some(Value::Text(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        let count = |name| u32::try_from(int(name).unwrap_or(0).max(0)).unwrap_or(u32::MAX);
+        Self {
+            rank: Rank::of_header(text(header::RANK)),
+            recoveries: count(header::RECOVERIES).saturating_add(count(header::DELIVERY_COUNT)),
+            ready_at: int(header::READY_AT).map_or(otherwise_ready_at, Timestamp::from_millis),
+            hold: Duration::from_millis(u64::try_from(int(header::HOLD).unwrap_or(0)).unwrap_or(0)),
+            goes_on: matches!(headers.get(header::GOES_ON), Some(Value::Bool(true))),
+            lease: text(header::LEASE).map(str::to_owned),
+        }
     }
 }
 
-/// A message for a ready queue or, with an exchange and key of the cascade, for later. `exchange`, `routing_key` are left
-/// for the caller (`topology::Names`) to fill: see [`to_queue`](crate::topology::Names).
-pub(crate) fn outgoing(_job: &Job, _ticket: &Ticket, _exchange: Arc<str>, _routing_key: String) -> Outgoing {
-    unimplemented!()
+/// A message for a ready queue or, with an exchange and key of the cascade, for later:
+/// [`Names::address`](crate::topology::Names::address) has both for a path.
+pub(crate) fn outgoing(job: &Job, ticket: &Ticket, exchange: Arc<str>, routing_key: String) -> Outgoing {
+    sealed(job.id, codec::encode(job).into(), ticket, exchange, routing_key)
+}
+
+/// The same for an envelope that is there already, or for bytes that are none.
+pub(crate) fn sealed(
+    id: JobId,
+    envelope: Arc<[u8]>,
+    ticket: &Ticket,
+    exchange: Arc<str>,
+    routing_key: String,
+) -> Outgoing {
+    let (message_id, priority, headers) = (id.to_string(), ticket.rank.priority(), ticket.headers());
+    Outgoing { exchange, routing_key, message_id, priority, headers, body: envelope }
 }
 
 /// Reads a delivered message. An error means that it is no job: it goes to the dead, as the bytes it is.
-pub(crate) fn read(_delivered: Delivered, _queue: &QueueName) -> Result<Message> {
-    unimplemented!()
+pub(crate) fn read(delivered: Delivered, queue: &QueueName) -> Result<Message> {
+    let job = codec::decode(&delivered.body).map_err(|error| {
+        Error::new(error.kind(), format!("a message of queue {queue} cannot be read as a job")).with_source(error)
+    })?;
+    let ticket = Ticket::of_headers(&delivered.headers, job.enqueued_at);
+    Ok(Message { job, ticket, envelope: delivered.body.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use goose_core::{ErrorKind, JobName, Payload};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn job() -> Job {
+        Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]))
+    }
+
+    fn arrived(message: Outgoing, more: &[(&str, Value)]) -> Delivered {
+        let mut headers = message.headers;
+        headers.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        Delivered {
+            tag: 1,
+            redelivered: false,
+            message_id: Some(message.message_id),
+            priority: message.priority,
+            headers,
+            body: message.body.to_vec(),
+        }
+    }
+
+    fn out(job: &Job, ticket: &Ticket) -> Outgoing {
+        outgoing(job, ticket, "".into(), "queue".to_owned())
+    }
+
+    #[test]
+    fn a_normal_job_has_one_header_and_the_low_priority() {
+        let job = job();
+        let message = out(&job, &Ticket::now(Rank::Normal, Timestamp::from_millis(5)));
+        assert_eq!(message.headers, Table::from([("goose-ready-at".to_owned(), Value::Int(5))]));
+        assert_eq!((message.priority, message.message_id), (NORMAL, job.id.to_string()));
+        assert_eq!(codec::decode(&message.body).unwrap(), job);
+        for rank in [Rank::Again, Rank::Front, Rank::Due] {
+            assert_eq!(out(&job, &Ticket::now(rank, Timestamp::EPOCH)).priority, HIGH, "{rank:?}");
+        }
+    }
+
+    #[test]
+    fn deaths_and_deliveries_are_not_sent_on_but_counted() {
+        let sent = Ticket { recoveries: 2, ..Ticket::now(Rank::Again, Timestamp::from_millis(7)) };
+        let by_the_server = [("x-delivery-count", Value::Int(3)), ("x-first-death-queue", Value::Text("q".into()))];
+        let read = read(arrived(out(&job(), &sent), &by_the_server), &QueueName::default()).unwrap();
+        assert_eq!(read.ticket, Ticket { recoveries: 5, ..sent });
+        let again = sealed(read.job.id, read.envelope, &read.ticket, "".into(), "queue".to_owned());
+        assert!(again.headers.keys().all(|name| name.starts_with("goose-")), "{:?}", again.headers);
+    }
+
+    #[test]
+    fn an_envelope_alone_is_a_job_and_nonsense_in_headers_is_passed_over() {
+        let job = job();
+        let nonsense = [
+            ("goose-rank", Value::Int(1)),
+            ("goose-hold", Value::Int(-1)),
+            ("goose-recoveries", Value::Int(i64::MIN)),
+            ("goose-goes-on", Value::Text("yes".into())),
+            ("goose-ready-at", Value::Bool(true)),
+        ];
+        for more in [&[][..], &nonsense] {
+            let mut bare = arrived(out(&job, &Ticket::now(Rank::Normal, Timestamp::EPOCH)), more);
+            bare.headers.retain(|name, _| more.iter().any(|(other, _)| other == name));
+            let read = read(bare, &QueueName::default()).unwrap();
+            assert_eq!(read.ticket, Ticket::now(Rank::Normal, job.enqueued_at));
+            assert_eq!(read.job, job);
+        }
+        let later = [("goose-rank", Value::Text("of a later version".into()))];
+        let read = read(arrived(out(&job, &Ticket::now(Rank::Normal, Timestamp::EPOCH)), &later), &job.queue).unwrap();
+        assert_eq!(read.ticket.rank, Rank::Again);
+    }
+
+    #[test]
+    fn what_is_no_job_is_told_with_its_queue() {
+        let raw = sealed(
+            JobId::new(),
+            (*b"junk").into(),
+            &Ticket::now(Rank::Normal, Timestamp::EPOCH),
+            "".into(),
+            "q".into(),
+        );
+        let error = read(arrived(raw, &[]), &QueueName::new("mail").unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Decode);
+        assert_eq!(error.to_string(), "a message of queue mail cannot be read as a job");
+    }
+
+    proptest! {
+        #[test]
+        fn tickets_read_back(
+            rank in prop::sample::select(vec![Rank::Again, Rank::Front, Rank::Due, Rank::Normal]),
+            recoveries in any::<u32>(), ready_at in any::<i64>(), hold in 0..i64::MAX as u64, goes_on in any::<bool>(),
+            lease in prop::option::of("[a-z0-9/-]{1,60}"),
+        ) {
+            let ready_at = Timestamp::from_millis(ready_at);
+            let ticket = Ticket { rank, recoveries, ready_at, hold: Duration::from_millis(hold), goes_on, lease };
+            let job = job();
+            let read = read(arrived(out(&job, &ticket), &[]), &job.queue).unwrap();
+            prop_assert_eq!(read.ticket, ticket);
+            prop_assert_eq!(&*read.envelope, &*codec::encode(&job));
+        }
+    }
 }

@@ -99,7 +99,12 @@ pub(crate) trait Channel: Debug + Send + Sync {
     fn limit_next_consumer(&self, unacknowledged: u16) -> BoxFuture<'_, Result<()>>;
 
     /// Starts a consumer with manual acknowledgement. It lasts until it is cancelled or dropped.
-    fn consume<'a>(&'a self, queue: &'a str, tag: &'a str, args: &'a Table) -> BoxFuture<'a, Result<Box<dyn Deliveries>>>;
+    fn consume<'a>(
+        &'a self,
+        queue: &'a str,
+        tag: &'a str,
+        args: &'a Table,
+    ) -> BoxFuture<'a, Result<Box<dyn Deliveries>>>;
 
     /// Ends a consumer. What was sent to it before still comes out of its [`Deliveries`], which end then.
     fn cancel<'a>(&'a self, tag: &'a str) -> BoxFuture<'a, Result<()>>;
