@@ -1,0 +1,191 @@
+//! The acts of declaring, each on a channel that is thrown away: a refusal ends it.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use goose_core::{BoxFuture, Error, ErrorKind, QueueName, Result};
+
+use super::arguments::{self, Arguments};
+use super::names::{self, Names};
+use crate::amqp::{Channel, ExchangeKind, Lifetime, Table};
+use crate::delay::LEVELS;
+use crate::options::QueueType;
+
+/// What everything else rests on: the exchange of what is due, and the place for what cannot be routed.
+pub(super) async fn base(channel: &dyn Channel, names: &Names, arguments: &Arguments) -> Result<()> {
+    let (unroutable, due) = (names.unroutable(), names.due());
+    let (of_queue, of_due, none) = (arguments.unroutable(), arguments::of_exchange(names), Table::new());
+    in_order([
+        channel.declare_exchange(&unroutable, ExchangeKind::Fanout, &none),
+        declared(channel, &unroutable, &of_queue),
+        channel.bind_queue(&unroutable, &unroutable, ""),
+        channel.declare_exchange(&due, ExchangeKind::Topic, &of_due),
+    ])
+    .await
+}
+
+/// The exchange through which quorum queues give messages up, with the stream of the dead behind it.
+pub(super) async fn dead_letters(channel: &dyn Channel, names: &Names, of_stream: &Table) -> Result<()> {
+    let (exchange, dead, none) = (names.dead_letters(), names.dead(), Table::new());
+    in_order([
+        declared(channel, &dead, of_stream),
+        channel.declare_exchange(&exchange, ExchangeKind::Fanout, &none),
+        channel.bind_queue(&dead, &exchange, ""),
+    ])
+    .await
+}
+
+/// The cascade: 32 levels, each an exchange and a queue.
+pub(super) async fn cascade(channel: &dyn Channel, names: &Names, arguments: &Arguments) -> Result<()> {
+    struct Level {
+        name: String,
+        next: String,
+        arguments: Table,
+        held: String,
+        passed: String,
+    }
+    let of_exchange = arguments::of_exchange(names);
+    let levels: Vec<Level> = (0..LEVELS)
+        .map(|level| Level {
+            name: names.level(level),
+            next: level.checked_sub(1).map_or_else(|| names.due(), |next| names.level(next)),
+            arguments: arguments.level(names, level),
+            held: names::pattern_of_level(level, '1'),
+            passed: names::pattern_of_level(level, '0'),
+        })
+        .collect();
+    // From the bottom: what a level sends on finds its way as soon as the level takes anything in.
+    let acts = levels.iter().flat_map(|level| {
+        [
+            channel.declare_exchange(&level.name, ExchangeKind::Topic, &of_exchange),
+            declared(channel, &level.name, &level.arguments),
+            channel.bind_queue(&level.name, &level.name, &level.held),
+            channel.bind_exchange(&level.next, &level.name, &level.passed),
+        ]
+    });
+    in_order(acts).await
+}
+
+/// A ready queue that is not there yet, or is there with the same arguments.
+pub(super) async fn ready(channel: &dyn Channel, names: &Names, queue: &QueueName, arguments: &Table) -> Result<()> {
+    let (ready, due, pattern) = (names.ready(queue), names.due(), names::pattern_of_queue(queue));
+    in_order([declared(channel, &ready, arguments), channel.bind_queue(&ready, &due, &pattern)]).await
+}
+
+/// A ready queue that is there with whatever arguments.
+pub(super) async fn bind_ready(channel: &dyn Channel, names: &Names, queue: &QueueName) -> Result<()> {
+    channel.bind_queue(&names.ready(queue), &names.due(), &names::pattern_of_queue(queue)).await
+}
+
+/// What to make of a refusal: `Ok` if the queue can be used as it is.
+pub(super) fn judge(refusal: Error, queue: &QueueName, ready: &str, queue_type: QueueType) -> Result<()> {
+    let Some(what) = differing_argument(&format!("{refusal:#}")).map(str::to_owned) else { return Err(refusal) };
+    if what == "x-queue-type" {
+        let (is, wants) = match queue_type {
+            QueueType::Classic => ("is not a classic queue", "QueueType::Quorum"),
+            QueueType::Quorum => ("is not a quorum queue", "QueueType::Classic"),
+        };
+        let message = format!(
+            "the RabbitMQ queue {ready:?} is there already and {is}; open the broker with {wants}, or with another prefix, \
+             or drain and delete the queue"
+        );
+        return Err(Error::new(ErrorKind::Misconfigured, message).with_source(refusal));
+    }
+    tracing::warn!(
+        %queue,
+        ready,
+        argument = what,
+        error = format!("{refusal:#}"),
+        "a queue was declared with another argument before and is used as it is"
+    );
+    Ok(())
+}
+
+/// The argument that the server names when it refuses: `inequivalent arg 'x-max-priority' for queue …`.
+fn differing_argument(refusal: &str) -> Option<&str> {
+    let (_, rest) = refusal.split_once("inequivalent arg '")?;
+    rest.split_once('\'').map(|(argument, _)| argument)
+}
+
+/// Whether the server does not take the argument at all, for this type of queue.
+pub(super) fn refuses_argument(refusal: &Error, argument: &str) -> bool {
+    let text = format!("{refusal:#}");
+    text.contains("invalid arg") && text.contains(argument)
+}
+
+fn declared<'a>(channel: &'a dyn Channel, name: &'a str, arguments: &'a Table) -> BoxFuture<'a, Result<()>> {
+    let declare = channel.declare_queue(name, Lifetime::Durable, arguments);
+    Box::pin(async move { declare.await.map(|_| ()) })
+}
+
+/// Sends all requests before the first answer is there. The first refusal is the answer: the others are its consequence.
+async fn in_order<'a>(acts: impl IntoIterator<Item = BoxFuture<'a, Result<()>>>) -> Result<()> {
+    let mut acts: Vec<_> = acts.into_iter().map(Some).collect();
+    let mut outcome = Ok(());
+    // The frames go out in the order of the first polls.
+    poll_fn(|context| {
+        for act in &mut acts {
+            if let Some(Poll::Ready(result)) = act.as_mut().map(|future| future.as_mut().poll(context)) {
+                *act = None;
+                if outcome.is_ok() {
+                    outcome = result;
+                }
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+    for act in acts.into_iter().flatten() {
+        // Answers come in the same order, so that no time is lost by waiting for one after the other.
+        let result = pin!(act).await;
+        if outcome.is_ok() {
+            outcome = result;
+        }
+    }
+    outcome
+}
+
+/// Says goodbye without waiting for the answer to matter.
+pub(super) async fn let_go(channel: Arc<dyn Channel>) {
+    if let Err(error) = channel.close().await {
+        tracing::debug!(error = format!("{error:#}"), "cannot close a channel");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &'static str) -> Error {
+        Error::new(ErrorKind::Misconfigured, "the server refuses the queue").with_source(text)
+    }
+
+    #[test]
+    fn another_type_of_queue_is_refused_and_anything_else_is_taken_as_it_is() {
+        let queue = QueueName::default();
+        let other_type = "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'goose/v1/queue/default' in \
+                          vhost '/': received the value 'quorum' of type 'longstr' but current is none";
+        let error = judge(refusal(other_type), &queue, "goose/v1/queue/default", QueueType::Quorum).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misconfigured);
+        assert_eq!(
+            error.to_string(),
+            "the RabbitMQ queue \"goose/v1/queue/default\" is there already and is not a quorum queue; open the broker \
+             with QueueType::Classic, or with another prefix, or drain and delete the queue"
+        );
+        let other = other_type.replace("x-queue-type", "x-max-priority");
+        judge(refusal(other.leak()), &queue, "q", QueueType::Classic).unwrap();
+        let unknown = judge(refusal("PRECONDITION_FAILED - out of luck"), &queue, "q", QueueType::Classic);
+        assert_eq!(unknown.unwrap_err().to_string(), "the server refuses the queue");
+    }
+
+    #[test]
+    fn an_argument_the_server_does_not_know_is_told_from_one_that_differs() {
+        let unknown = "PRECONDITION_FAILED - invalid arg 'x-consumer-timeout' for queue 'a' in vhost '/' of queue type \
+                       rabbit_classic_queue";
+        assert!(refuses_argument(&refusal(unknown), "x-consumer-timeout"));
+        assert!(!refuses_argument(&refusal(unknown), "x-max-priority"));
+        assert!(!refuses_argument(&refusal("inequivalent arg 'x-consumer-timeout'"), "x-consumer-timeout"));
+    }
+}
