@@ -37,10 +37,18 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) enum News {
     None,
-    Recovered { id: JobId, recoveries: u32 },
+    Recovered {
+        id: JobId,
+        recoveries: u32,
+    },
     /// With the recoveries that were one too many.
-    Poison { job: Box<Job>, recoveries: u32 },
-    Undecodable { id: JobId },
+    Poison {
+        job: Box<Job>,
+        recoveries: u32,
+    },
+    Undecodable {
+        id: JobId,
+    },
 }
 
 impl Errand {

@@ -10,9 +10,10 @@ use goose_core::{Error, ErrorKind, Result};
 
 use super::errands::{self, Errand, News, Patience, What};
 use super::shared::{End, Shared};
+use super::slot::Slot;
 use super::state::{Phase, Stage, State};
 use super::task::{Task, Until};
-use super::wires::{Change, Event};
+use super::wires::{Change, Event, Wire};
 use crate::delay::Path;
 use crate::message::{self, Rank, Ticket};
 
@@ -25,14 +26,9 @@ pub(super) enum Ending {
     #[default]
     No,
     /// Consumers are being cancelled, and then jobs handed back, until this moment.
-    HandingBack {
-        is_under_way: bool,
-        until: Instant,
-    },
+    HandingBack { is_under_way: bool, until: Instant },
     /// What was not handed out is back. If `released`, so will be what was.
-    Waiting {
-        released: bool,
-    },
+    Waiting { released: bool },
 }
 
 impl Task {
@@ -48,13 +44,11 @@ impl Task {
             if !slot.gives_back {
                 continue;
             }
-            if slot.is_changing() && !slot.has_consumer() {
-                continue;
-            }
+            // One that is being made is cancelled when it is there.
             if slot.has_consumer() && !slot.is_changing() {
                 slot.cancel();
                 changes.push(Change { slot: n, make: None });
-            } else if !slot.is_changing() && self.wires[n].is_silent() {
+            } else if !slot.has_consumer() && self.wires[n].is_silent() {
                 slot.gives_back = is_over;
                 // While its consumer was being cancelled, a fetch has begun to wait: it gets what is there.
                 if !is_ending && (slot.is_paused || state.wanted == 0) {
@@ -85,7 +79,9 @@ impl Task {
                 None
             }
             Ending::HandingBack { is_under_way, until } => {
-                if !is_under_way && self.wires.iter().all(super::wires::Wire::is_silent) {
+                let is_silent = self.wires.iter().all(Wire::is_silent)
+                    && !self.session.state().slots.iter().any(Slot::has_consumer);
+                if !is_under_way && is_silent {
                     self.ending = Ending::HandingBack { is_under_way: true, until };
                     let mut state = self.session.state();
                     let slots = state.slots.len();

@@ -95,10 +95,10 @@ impl Sorter<'_> {
         if message.ticket.recoveries > self.session.inner.options.max_recoveries {
             return bury(from, tag, message);
         }
-        if message.ticket.goes_on {
-            return self.send_later(from, tag, message, self.left(&message.ticket), Precision::Exact, News::None);
-        }
         let left = self.left(&message.ticket);
+        if message.ticket.goes_on {
+            return self.send_later(from, tag, message, left, Precision::Exact, News::None);
+        }
         Sorted::Keep(message, left)
     }
 

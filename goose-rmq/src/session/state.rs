@@ -69,7 +69,9 @@ pub(super) enum Stage {
 /// What a receipt is worth.
 pub(super) enum Standing {
     /// Its claim is held, and has this place.
-    Held { place: u64 },
+    Held {
+        place: u64,
+    },
     /// Another call settles it at this moment.
     Busy,
     Lost,

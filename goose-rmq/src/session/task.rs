@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use goose_core::{Error, Result};
+use goose_core::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -20,7 +20,6 @@ use super::state::Phase;
 use super::wires::{self, Change, Event, Wire};
 use super::{connect, probe};
 use crate::amqp::{Channel, Delivered};
-use crate::again::again;
 
 /// The pauses between attempts to open a channel, or to restore a queue that was deleted.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -246,7 +245,11 @@ impl Task {
         state.losses += 1;
         let words = why.as_ref().map_or_else(|| "the channel was closed".to_owned(), |why| format!("{why:#}"));
         if !state.phase.is_ending() {
-            tracing::warn!(jobs = lost, error = words, "a session lost its channel, and its jobs to others; it goes on");
+            tracing::warn!(
+                jobs = lost,
+                error = words,
+                "a session lost its channel, and its jobs to others; it goes on"
+            );
         }
         state.last_error = Some(words);
         drop(state);

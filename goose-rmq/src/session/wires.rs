@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::begun::{Begun, begin};
 use super::intake::Source;
-use crate::amqp::{Channel, Deliveries, Delivered, Table};
+use crate::amqp::{Channel, Delivered, Deliveries, Table};
 
 /// What happens to a session besides deliveries. Each carries the generation in which it happened.
 #[derive(Debug)]
@@ -68,12 +68,7 @@ impl Wire {
     }
 
     /// Collects what has come, and says which consumers came to their end.
-    pub(super) fn poll(
-        &mut self,
-        slot: usize,
-        into: &mut Vec<(Source, Delivered)>,
-        context: &mut Context<'_>,
-    ) -> Ends {
+    pub(super) fn poll(&mut self, slot: usize, into: &mut Vec<(Source, Delivered)>, context: &mut Context<'_>) -> Ends {
         let before = self.old.len();
         // What old ones have was sent first.
         self.old.retain_mut(|stream| stream.poll(slot, into, context).is_pending());
