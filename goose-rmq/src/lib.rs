@@ -29,6 +29,7 @@ mod options;
 mod publisher;
 mod runtime;
 mod session;
+mod stream;
 mod topology;
 
 pub use broker::RmqBroker;
