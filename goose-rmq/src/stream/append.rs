@@ -82,7 +82,8 @@ impl<F: Fold> Stream<F> {
             return not_sent(&error, entries.len());
         }
         let mut words = self.publish(entries).await;
-        let lost: Vec<usize> = (0..words.len()).filter(|i| matches!(words[*i], Err(PublishError::Unroutable))).collect();
+        let lost: Vec<usize> =
+            (0..words.len()).filter(|i| matches!(words[*i], Err(PublishError::Unroutable))).collect();
         if lost.is_empty() {
             return words;
         }

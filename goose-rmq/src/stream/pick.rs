@@ -61,9 +61,10 @@ impl<F: Fold> Stream<F> {
             channel.consume(&self.name, tag, &Table::from([("x-stream-offset".to_owned(), from)])).await?;
         let mut read = 0;
         loop {
-            let delivered = deliveries.next().await.ok_or_else(|| {
-                Error::new(ErrorKind::Unavailable, format!("reading {} was interrupted", self.name))
-            })?;
+            let delivered = deliveries
+                .next()
+                .await
+                .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("reading {} was interrupted", self.name)))?;
             let (delivery_tag, entry) = Entry::of(delivered, &self.name)?;
             read += 1;
             // What lies before the first entry there is has been cut off.

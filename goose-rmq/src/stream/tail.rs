@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::entry::LastIds;
 use super::{Entry, Fold, NewEntry, Stream};
-use crate::amqp::{Channel, Deliveries, Delivered, Table, Value};
+use crate::amqp::{Channel, Delivered, Deliveries, Table, Value};
 use crate::publisher::PublishError;
 
 /// How many entries the server sends ahead.
