@@ -12,7 +12,7 @@
 //!
 //! Reading order: [`RedisOptions`] says what to connect to, `connection` does it and owns the thread on which everything
 //! runs; `names` has every key, `scripts` every script, `encoding` the stored form of a job; `enqueue`, `fetch`,
-//! `settle` and `lease` are the verbs, `sleeper` what happens between fetches; `broker`, `consumer` and `session` the
+//! `settle` and `lease` are the verbs, `watch` who is dead, `sleeper` what happens between fetches; `broker`, `consumer` and `session` the
 //! handles; `capability` the optional powers; `consistency` counts everything.
 
 mod again;
@@ -34,6 +34,7 @@ mod session;
 mod settle;
 mod sleeper;
 mod together;
+mod watch;
 
 #[cfg(feature = "fault-injection")]
 mod fault_injection;

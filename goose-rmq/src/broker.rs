@@ -1,14 +1,63 @@
 //! The handle that clients and workers hold.
 
-use goose_core::Result;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
+use goose_core::{BoxFuture, Error, Job, Result};
+use parking_lot::Mutex;
 
 use crate::RmqOptions;
+use crate::amqp::link::Link;
+use crate::enqueue;
+use crate::error::closed;
+use crate::publisher::Publisher;
+use crate::runtime::Runtime;
+use crate::topology::Topology;
+
+/// How long closing waits for the sessions to end in good order.
+const STOPS_WITHIN: Duration = Duration::from_secs(3);
 
 /// The RabbitMQ broker: a handle to one server or to a cluster.
 ///
 /// Cloning is cheap and shares the connections. Connections heal by themselves for as long as the broker lives.
 #[derive(Debug, Clone)]
-pub struct RmqBroker {}
+pub struct RmqBroker {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all handles and tasks of one broker share.
+pub(crate) struct Inner {
+    pub(crate) options: RmqOptions,
+    /// Where everything of this broker runs.
+    pub(crate) runtime: Runtime,
+    pub(crate) links: Links,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) publisher: Publisher,
+    /// Every open session, so that closing the broker stops them.
+    sessions: Mutex<Vec<Arc<dyn OpenSession>>>,
+    closed: AtomicBool,
+}
+
+/// The connections of one broker, one for each role.
+#[derive(Debug, Clone)]
+pub(crate) struct Links {
+    pub(crate) publish: Arc<Link>,
+    pub(crate) consume: Arc<Link>,
+    pub(crate) control: Arc<Link>,
+}
+
+/// A session as the broker sees it.
+pub(crate) trait OpenSession: fmt::Debug + Send + Sync {
+    /// Ends it as [`Consumer::stop`] does, and does not wait for what was handed out: the broker is closing. Polled on
+    /// the broker's own runtime.
+    fn stop(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// From now on it behaves as if its process had been killed.
+    fn abandon(&self);
+}
 
 impl RmqBroker {
     /// Connects with default options; see [`RmqOptions`] for others and for the URLs.
@@ -17,5 +66,93 @@ impl RmqBroker {
     /// See [`RmqOptions::open`].
     pub async fn connect(url: &str) -> Result<Self> {
         RmqOptions::new(url).open().await
+    }
+}
+
+impl Inner {
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Takes note of a session that has been opened.
+    pub(crate) fn remember(&self, session: Arc<dyn OpenSession>) {
+        self.sessions.lock().push(session);
+    }
+
+    /// Forgets a session that has ended.
+    pub(crate) fn forget(&self, session: &dyn OpenSession) {
+        self.sessions.lock().retain(|other| !std::ptr::addr_eq(Arc::as_ptr(other), session));
+    }
+
+    pub(crate) fn sessions(&self) -> Vec<Arc<dyn OpenSession>> {
+        self.sessions.lock().clone()
+    }
+
+    /// Why one of the connections could last not be made or was broken, for health.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        let Links { publish, consume, control } = &self.links;
+        [consume, publish, control].into_iter().find_map(|link| link.last_error())
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("options", &self.options).field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+/// Stops sessions, all at the same time, for each waits a while for a server that is away; and not for ever.
+async fn stop_all(sessions: Vec<Arc<dyn OpenSession>>) {
+    let mut stops = tokio::task::JoinSet::new();
+    for session in sessions {
+        stops.spawn(async move { session.stop().await });
+    }
+    let all = async {
+        while let Some(stopped) = stops.join_next().await {
+            if let Ok(Err(error)) = stopped {
+                tracing::warn!(error = format!("{error:#}"), "cannot hand back jobs; they will be recovered");
+            }
+        }
+    };
+    if tokio::time::timeout(STOPS_WITHIN, all).await.is_err() {
+        tracing::warn!("handing back jobs takes too long; they will be recovered");
+    }
+}
+
+impl Broker for RmqBroker {
+    fn name(&self) -> &'static str {
+        "rmq"
+    }
+
+    fn enqueue(&self, jobs: Vec<Job>) -> BoxFuture<'_, Result<Vec<EnqueueVerdict>>> {
+        Box::pin(async move {
+            self.inner.check_open()?;
+            enqueue::enqueue(&self.inner, jobs).await
+        })
+    }
+
+    fn consume(&self, options: ConsumerOptions) -> BoxFuture<'_, Result<Box<dyn Consumer>>> {
+        Box::pin(async move {
+            self.inner.check_open()?;
+            let _ = options;
+            Err(Error::unsupported("rmq", "consuming"))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            if self.inner.closed.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
+            let (sessions, links) = (self.inner.sessions(), self.inner.links.clone());
+            let end = self.inner.runtime.spawn(async move {
+                stop_all(sessions).await;
+                tokio::join!(links.consume.close(), links.publish.close(), links.control.close());
+            });
+            // It ends without an answer if another handle is closing at the same time.
+            let _ = end.await;
+            self.inner.runtime.shut_down().await;
+            Ok(())
+        })
     }
 }

@@ -53,6 +53,9 @@ pub(crate) enum Path {
 }
 
 impl Path {
+    /// To the queue at once, and nothing to wait for there.
+    pub(crate) const NOW: Self = Self::Straight { hold: Duration::ZERO };
+
     /// How early it can arrive, at most.
     pub(crate) fn hold(self) -> Duration {
         match self {

@@ -13,19 +13,23 @@
 //!
 //! Reading order: [`RmqOptions`] says what to connect to; `amqp` is the seam to the client library and keeps connections
 //! alive on a thread of our own (`runtime`); `topology` has every queue and exchange, `delay` the arithmetic of
-//! the cascade that delays jobs, `message` the stored form of a job; `publisher` sends and waits for confirms; `session`
+//! the cascade that delays jobs, `message` the stored form of a job; `enqueue` takes jobs in, `outbox` hands them to `publisher`, which
+//! sends and waits for confirms; `session`
 //! receives, holds and settles; `log` is the control log, on which pausing and deleting rest; `dead` the dead jobs;
 //! `capability` the optional powers; `broker` the handle.
 
+mod again;
 mod amqp;
 mod broker;
 mod capability;
 mod dead;
 mod delay;
+mod enqueue;
 mod error;
 mod log;
 mod message;
 mod options;
+mod outbox;
 mod publisher;
 mod runtime;
 mod session;

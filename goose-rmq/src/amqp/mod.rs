@@ -48,6 +48,9 @@ pub(crate) trait Connection: Debug + Send + Sync {
 
     /// Says goodbye to the server.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Closes the socket as the system does when a process is killed: nothing is said.
+    fn cut(&self);
 }
 
 /// What happens to a connection as a whole.

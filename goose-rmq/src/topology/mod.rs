@@ -122,6 +122,21 @@ impl Topology {
         });
     }
 
+    /// Sees to it that a message that came back has somewhere to go when it is sent again.
+    ///
+    /// # Errors
+    /// Whatever the server or the connection say.
+    pub(crate) async fn restore(&self, message: &Outgoing) -> Result<()> {
+        self.forget(message);
+        if !message.exchange.is_empty() {
+            self.ensure_cascade().await?;
+        }
+        match self.names.queue_of_key(&message.routing_key) {
+            Some(queue) => self.ensure_queue(&queue).await,
+            None => Ok(()),
+        }
+    }
+
     /// Forgets a queue: a consumer was told that it is gone.
     pub(crate) fn forget_queue(&self, queue: &QueueName) {
         self.known(|known| known.queues.remove(queue));

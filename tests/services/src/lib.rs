@@ -13,6 +13,7 @@ mod cluster;
 mod fake;
 mod leash;
 mod proxy;
+pub mod rabbit;
 mod remote;
 mod resp;
 mod sentinel;

@@ -1,0 +1,233 @@
+//! One channel of the library.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use goose_core::{BoxFuture, Error, ErrorKind, Result};
+use lapin::Confirmation as LapinConfirmation;
+use lapin::message::BasicReturnMessage;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+};
+use lapin::types::FieldTable;
+
+use super::classify::{NOT_FOUND, classify, code};
+use super::convert::{delivered, properties, short, to_table};
+use crate::amqp::{
+    Channel, Confirmation, Delivered, Deliveries, ExchangeKind, Lifetime, Outgoing, QueueState, Table,
+};
+
+/// The reply code of a channel that ends in good order.
+const GOODBYE: u16 = 200;
+
+pub(super) struct LapinChannel {
+    lapin: lapin::Channel,
+}
+
+impl fmt::Debug for LapinChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LapinChannel").field("id", &self.lapin.id()).finish_non_exhaustive()
+    }
+}
+
+impl LapinChannel {
+    pub(super) fn new(lapin: lapin::Channel) -> Self {
+        Self { lapin }
+    }
+}
+
+fn state(queue: &lapin::Queue) -> QueueState {
+    QueueState { ready: queue.message_count().into(), consumers: queue.consumer_count().into() }
+}
+
+/// The id of a message that came back, which the library has attached to somebody's confirm.
+fn returned(message: Option<Box<BasicReturnMessage>>) -> Option<String> {
+    let message = message?;
+    Some(message.delivery.properties.message_id().as_ref().map_or_else(String::new, |id| id.as_str().to_owned()))
+}
+
+impl Channel for LapinChannel {
+    fn declare_queue<'a>(&'a self, name: &'a str, how: Lifetime, args: &'a Table) -> BoxFuture<'a, Result<QueueState>> {
+        Box::pin(async move {
+            let options = QueueDeclareOptions {
+                durable: how == Lifetime::Durable,
+                exclusive: how == Lifetime::Exclusive,
+                ..Default::default()
+            };
+            let declared = self.lapin.queue_declare(short(name)?, options, to_table(args)?).await;
+            declared.map(|queue| state(&queue)).map_err(|error| classify(error, &format!("declare the queue {name}")))
+        })
+    }
+
+    fn inspect_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<QueueState>>> {
+        Box::pin(async move {
+            let options = QueueDeclareOptions { passive: true, ..Default::default() };
+            match self.lapin.queue_declare(short(name)?, options, FieldTable::default()).await {
+                Ok(queue) => Ok(Some(state(&queue))),
+                Err(error) if code(&error) == Some(NOT_FOUND) => Ok(None),
+                Err(error) => Err(classify(error, &format!("look at the queue {name}"))),
+            }
+        })
+    }
+
+    fn delete_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let deleted = self.lapin.queue_delete(short(name)?, QueueDeleteOptions::default()).await;
+            deleted.map(u64::from).map_err(|error| classify(error, &format!("delete the queue {name}")))
+        })
+    }
+
+    fn purge_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let purged = self.lapin.queue_purge(short(name)?, QueuePurgeOptions::default()).await;
+            purged.map(u64::from).map_err(|error| classify(error, &format!("purge the queue {name}")))
+        })
+    }
+
+    fn declare_exchange<'a>(&'a self, name: &'a str, kind: ExchangeKind, args: &'a Table) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let kind = match kind {
+                ExchangeKind::Topic => lapin::ExchangeKind::Topic,
+                ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
+            };
+            let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+            let declared = self.lapin.exchange_declare(short(name)?, kind, options, to_table(args)?).await;
+            declared.map_err(|error| classify(error, &format!("declare the exchange {name}")))
+        })
+    }
+
+    fn delete_exchange<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let deleted = self.lapin.exchange_delete(short(name)?, ExchangeDeleteOptions::default()).await;
+            deleted.map_err(|error| classify(error, &format!("delete the exchange {name}")))
+        })
+    }
+
+    fn bind_queue<'a>(&'a self, queue: &'a str, exchange: &'a str, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (names, options) = ((short(queue)?, short(exchange)?, short(key)?), QueueBindOptions::default());
+            let bound = self.lapin.queue_bind(names.0, names.1, names.2, options, FieldTable::default()).await;
+            bound.map_err(|error| classify(error, &format!("bind the queue {queue}")))
+        })
+    }
+
+    fn bind_exchange<'a>(&'a self, exchange: &'a str, source: &'a str, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (names, options) = ((short(exchange)?, short(source)?, short(key)?), ExchangeBindOptions::default());
+            let bound = self.lapin.exchange_bind(names.0, names.1, names.2, options, FieldTable::default()).await;
+            bound.map_err(|error| classify(error, &format!("bind the exchange {exchange}")))
+        })
+    }
+
+    fn confirm(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let selected = self.lapin.confirm_select(ConfirmSelectOptions::default()).await;
+            selected.map_err(|error| classify(error, "ask for confirms"))
+        })
+    }
+
+    fn publish<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'static, Result<Confirmation>> {
+        let (channel, body) = (self.lapin.clone(), Arc::clone(&message.body));
+        let parts = short(&message.exchange)
+            .and_then(|exchange| Ok((exchange, short(&message.routing_key)?, properties(message)?)));
+        Box::pin(async move {
+            let (exchange, key, properties) = parts?;
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            // The first poll takes the confirm's number and queues the frames; then comes the wait for the socket, then
+            // that for the server's word.
+            let sent = channel.basic_publish(exchange, key, options, &body, properties).await;
+            let confirm = sent.map_err(|error| classify(error, "publish"))?;
+            match confirm.await.map_err(|error| classify(error, "publish"))? {
+                LapinConfirmation::Ack(message) => Ok(Confirmation::Acked { returned: returned(message.map(Box::new)) }),
+                LapinConfirmation::Nack(message) => {
+                    Ok(Confirmation::Nacked { returned: returned(message.map(Box::new)) })
+                }
+                // Would be a success that means nothing.
+                LapinConfirmation::NotRequested => {
+                    Err(Error::new(ErrorKind::Internal, "published on a channel without confirms"))
+                }
+            }
+        })
+    }
+
+    fn limit_next_consumer(&self, unacknowledged: u16) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let set = self.lapin.basic_qos(unacknowledged, BasicQosOptions { global: false }).await;
+            set.map_err(|error| classify(error, "limit a consumer"))
+        })
+    }
+
+    fn consume<'a>(&'a self, queue: &'a str, tag: &'a str, args: &'a Table) -> BoxFuture<'a, Result<Box<dyn Deliveries>>> {
+        Box::pin(async move {
+            let options = BasicConsumeOptions::default();
+            let consumer = self.lapin.basic_consume(short(queue)?, short(tag)?, options, to_table(args)?).await;
+            let consumer = consumer.map_err(|error| classify(error, &format!("consume the queue {queue}")))?;
+            Ok(Box::new(LapinDeliveries { consumer }) as Box<dyn Deliveries>)
+        })
+    }
+
+    fn cancel<'a>(&'a self, tag: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let cancelled = self.lapin.basic_cancel(short(tag)?, BasicCancelOptions::default()).await;
+            cancelled.map_err(|error| classify(error, "cancel a consumer"))
+        })
+    }
+
+    fn ack(&self, delivery_tag: u64, multiple: bool) -> BoxFuture<'static, Result<()>> {
+        let channel = self.lapin.clone();
+        // Not by the library's `Acker`, which sends a task through its queue for each.
+        Box::pin(async move {
+            let acked = channel.basic_ack(delivery_tag, BasicAckOptions { multiple }).await;
+            acked.map_err(|error| classify(error, "acknowledge"))
+        })
+    }
+
+    fn requeue(&self, delivery_tag: u64) -> BoxFuture<'static, Result<()>> {
+        let channel = self.lapin.clone();
+        Box::pin(async move {
+            let options = BasicNackOptions { multiple: false, requeue: true };
+            let nacked = channel.basic_nack(delivery_tag, options).await;
+            nacked.map_err(|error| classify(error, "give back a job"))
+        })
+    }
+
+    fn round_trip(&self) -> BoxFuture<'_, Result<()>> {
+        // The only method without any effect that is answered: a limit for consumers that nobody starts without setting
+        // it first.
+        self.limit_next_consumer(1)
+    }
+
+    fn is_open(&self) -> bool {
+        self.lapin.status().connected()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let closed = self.lapin.close(GOODBYE, "OK".into()).await;
+            closed.map_err(|error| classify(error, "close a channel"))
+        })
+    }
+}
+
+#[derive(Debug)]
+struct LapinDeliveries {
+    consumer: lapin::Consumer,
+}
+
+impl Deliveries for LapinDeliveries {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivered>> {
+        match ready!(Pin::new(&mut self.consumer).poll_next(context)) {
+            Some(Ok(delivery)) => Poll::Ready(Some(delivered(delivery))),
+            // The error is that of the channel, and whoever uses it next is told.
+            Some(Err(_)) | None => Poll::Ready(None),
+        }
+    }
+}
+
+fn _is_a_future(_: impl Future) {}

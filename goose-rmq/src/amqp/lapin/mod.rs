@@ -1,0 +1,12 @@
+//! The one module that names the client library, `lapin`.
+//!
+//! Its automatic recovery is off: [`Link`](super::link::Link) makes connections again. What its sources taught, and what we do
+//! about it, is in `decisions/0021-rabbitmq-client.md`.
+
+mod channel;
+mod classify;
+mod connect;
+mod connection;
+mod convert;
+
+pub(crate) use connect::Connector;

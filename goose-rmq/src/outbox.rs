@@ -1,0 +1,114 @@
+//! Sending messages: most by the publisher, those that may be too large for the server alone.
+//!
+//! A server refuses a message above its `max_message_size` (128 MiB by default before 4.0, 16 MiB since) by closing the
+//! channel, and with it goes the word on everything else that was on its way there. So a large message has a channel for
+//! itself: the refusal is about that message and nothing else.
+
+use std::sync::Arc;
+
+use goose_core::{Error, ErrorKind, Result};
+
+use crate::amqp::{Confirmation, Outgoing};
+use crate::broker::Inner;
+use crate::error::closed;
+use crate::publisher::PublishError;
+
+/// From this size on a message goes alone. The client refuses jobs of more than 1 MiB unless it is told otherwise, so this
+/// is rare; and it is far below what servers refuse unless they are told otherwise.
+const LARGE: usize = (1 << 20) + (64 << 10);
+
+/// Publishes in order, those that may be too large for the server each by itself.
+pub(crate) async fn publish_all(inner: &Arc<Inner>, messages: Vec<Outgoing>) -> Vec<Result<()>> {
+    let mut answers = Vec::with_capacity(messages.len());
+    let mut together = Vec::new();
+    for message in messages {
+        if message.body.len() >= LARGE {
+            answers.extend(publish_together(inner, std::mem::take(&mut together)).await);
+            answers.push(publish_large(inner, message).await);
+        } else {
+            together.push(message);
+        }
+    }
+    answers.extend(publish_together(inner, together).await);
+    answers
+}
+
+async fn publish_together(inner: &Inner, messages: Vec<Outgoing>) -> Vec<Result<()>> {
+    if messages.is_empty() {
+        return Vec::new();
+    }
+    let answers = inner.publisher.publish_all(messages).await;
+    answers.into_iter().map(|answer| answer.map_err(Error::from)).collect()
+}
+
+/// Publishes on a channel of its own.
+async fn publish_large(inner: &Arc<Inner>, message: Outgoing) -> Result<()> {
+    let (size, task) = (message.body.len(), publish_alone(Arc::clone(inner), message));
+    let answer = inner.runtime.spawn(task).await.unwrap_or_else(|_| Err(closed()));
+    answer.map_err(|error| match limit_in(&format!("{error:#}")) {
+        Some(limit) => too_large(size, limit).with_source(error),
+        None => error,
+    })
+}
+
+async fn publish_alone(inner: Arc<Inner>, message: Outgoing) -> Result<()> {
+    let options = &inner.options;
+    let link = &inner.links.publish;
+    let mut blocked = link.blocked();
+    let unblocked = tokio::time::timeout(options.blocked_timeout, blocked.wait_for(Option::is_none)).await.is_ok();
+    if !unblocked {
+        let why = blocked.borrow().clone().unwrap_or_default();
+        return Err(PublishError::Blocked(why).into());
+    }
+    let not_sent = |error| Error::from(PublishError::NotSent(error));
+    // Once more if it came back: its queue was deleted behind our back.
+    for _ in 0..2 {
+        let channel = link.channel().await.map_err(not_sent)?;
+        channel.confirm().await.map_err(not_sent)?;
+        let word = tokio::time::timeout(options.confirm_timeout, channel.publish(&message)).await;
+        let returned = match word {
+            Err(_) => return Err(PublishError::TimedOut.into()),
+            Ok(Err(error)) => return Err(PublishError::Unknown(error).into()),
+            Ok(Ok(Confirmation::Nacked { .. })) => return Err(PublishError::Nacked.into()),
+            Ok(Ok(Confirmation::Acked { returned })) => returned,
+        };
+        let _ = channel.close().await;
+        if returned.is_none() {
+            return Ok(());
+        }
+        inner.topology.restore(&message).await.map_err(not_sent)?;
+    }
+    Err(PublishError::Unroutable.into())
+}
+
+/// The limit that a refusal names: `message size 20000000 is larger than configured max size 16777216`.
+fn limit_in(refusal: &str) -> Option<u64> {
+    let (_, rest) = refusal.split_once("larger than configured max size ")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+fn too_large(size: usize, limit: u64) -> Error {
+    let message = format!(
+        "the job has {size} bytes and the server takes messages of {limit} bytes at most; make it smaller, for instance \
+         by storing the bulk elsewhere, or raise max_message_size in rabbitmq.conf"
+    );
+    Error::new(ErrorKind::TooLarge, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_read_from_what_the_server_says() {
+        let text =
+            "PRECONDITION_FAILED - message size 20971520 is larger than configured max size 16777216, class-id=60";
+        assert_eq!(limit_in(text), Some(16_777_216));
+        assert_eq!(limit_in("PRECONDITION_FAILED - unknown delivery tag 1"), None);
+        let error = too_large(20_971_520, 16_777_216);
+        assert!(
+            error.to_string().starts_with("the job has 20971520 bytes and the server takes messages of 16777216 bytes")
+        );
+    }
+}

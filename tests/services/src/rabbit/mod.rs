@@ -1,0 +1,206 @@
+//! Real RabbitMQ servers: private ports, folder, cookie and name, no plugins, and always stopped.
+//!
+//! One takes three or four seconds to start, nearly all of it processor time, so tests share one where they can and keep
+//! apart by the names of their queues.
+//!
+//! A test that wants to change or see something on a server without AMQP has two ways: [`Rabbit::eval`] runs Erlang inside
+//! of the node and takes a millisecond; [`Rabbit::ctl`] is `rabbitmqctl` and takes a second or two.
+
+mod amqp;
+mod builder;
+mod door;
+mod epmd;
+mod programs;
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use crate::leash;
+pub use builder::RabbitBuilder;
+use door::Door;
+use epmd::Epmd;
+use programs::Programs;
+
+/// How long a server may take to start, on a machine that has much else to do.
+const START: Duration = Duration::from_secs(120);
+
+/// A running server. Dropping it kills it.
+#[derive(Debug)]
+pub struct Rabbit {
+    /// How it was asked for: what a restart repeats.
+    settings: RabbitBuilder,
+    programs: Programs,
+    name: String,
+    port: u16,
+    epmd: Epmd,
+    door: Door,
+    folder: tempfile::TempDir,
+    process: Child,
+    /// Whether the process is still to be ended.
+    is_held: bool,
+}
+
+impl Rabbit {
+    /// A server with the defaults.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// For a server that is not like the others.
+    #[must_use]
+    pub fn builder() -> RabbitBuilder {
+        RabbitBuilder::default()
+    }
+
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it is, for the user `guest`, who may do everything.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_of("guest", "guest")
+    }
+
+    /// Where it is, for another user.
+    #[must_use]
+    pub fn url_of(&self, user: &str, password: &str) -> String {
+        format!("amqp://{user}:{password}@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// What it calls itself, with the host.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it keeps its files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its process, that of the Erlang machine.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if std::mem::take(&mut self.is_held) {
+            let _ = self.process.kill();
+            leash::release(self.pid());
+            let _ = self.process.wait();
+        }
+    }
+
+    /// Stops it in good order, as an operator does.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        let end = Instant::now() + START;
+        while self.process.try_wait().is_ok_and(|status| status.is_none()) {
+            assert!(Instant::now() < end, "the server does not stop: {}", self.log());
+            crate::rest(Duration::from_millis(10));
+        }
+        self.kill();
+    }
+
+    /// Starts it again on the same ports and data, after `kill -9` if it still runs.
+    pub fn restart(&mut self) {
+        self.launch();
+        self.wait_until_up();
+    }
+
+    /// Starts it again and does not wait.
+    pub(crate) fn launch(&mut self) {
+        self.kill();
+        self.process = builder::spawn(&self.settings, &self.programs, &self.place());
+        self.is_held = true;
+    }
+
+    /// Hangs: connections stay, nothing is answered.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Goes on after a pause.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Runs Erlang expressions inside of the node and answers the last one's value; panics when that fails.
+    pub fn eval(&self, expressions: &str) -> String {
+        self.try_eval(expressions).unwrap_or_else(|error| panic!("{expressions}: {error}"))
+    }
+
+    /// Runs Erlang expressions inside of the node: a binary is answered as its text, anything else as Erlang writes it.
+    ///
+    /// # Errors
+    /// The node is not there, or the expressions fail.
+    pub fn try_eval(&self, expressions: &str) -> std::io::Result<String> {
+        self.door.evaluate(expressions)
+    }
+
+    /// Runs `rabbitmqctl` on this node and answers what it writes; panics when it fails. Slow, see above.
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.programs.ctl());
+        builder::environment(&mut command, &self.place());
+        let output = command.args(arguments).output().expect("rabbitmqctl");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {text}{errors}");
+        text
+    }
+
+    /// What it has written to its log so far, and what it said before there was one.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let read = |name| std::fs::read(self.folder().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&[read("said"), read("log")].concat()).into_owned()
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
+    }
+
+    fn place(&self) -> builder::Place<'_> {
+        builder::Place {
+            name: &self.name,
+            port: self.port,
+            epmd: self.epmd.port(),
+            folder: self.folder.path(),
+            door: &self.door,
+        }
+    }
+
+    fn wait_until_up(&mut self) {
+        assert!(self.comes_up(), "the server does not come up: {}", self.log());
+    }
+
+    /// Whether it answers in time; `false` at once when its process ends.
+    fn comes_up(&mut self) -> bool {
+        let end = Instant::now() + START;
+        while Instant::now() < end {
+            if self.process.try_wait().is_ok_and(|status| status.is_some()) {
+                return false;
+            }
+            if amqp::answers(self.port) && self.try_eval("ok").is_ok() {
+                return true;
+            }
+            crate::rest(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+impl Drop for Rabbit {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
