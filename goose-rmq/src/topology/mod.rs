@@ -156,7 +156,11 @@ impl Topology {
         look(&mut known)
     }
 
-    async fn ensure_base(&self) -> Result<()> {
+    /// Sees to it that there are the exchange of what is due and the place for what cannot be routed.
+    ///
+    /// # Errors
+    /// Whatever the server or the connection say.
+    pub(crate) async fn ensure_base(&self) -> Result<()> {
         let once = self.known(|known| Arc::clone(&known.base));
         let declare = || async {
             let channel = self.link.channel().await?;
