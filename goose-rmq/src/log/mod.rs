@@ -23,7 +23,8 @@ use tokio::sync::watch;
 
 use self::keeper::Keeper;
 pub(crate) use self::presence::Presence;
-use self::said::{Said, Text};
+use self::said::Said;
+pub(crate) use self::said::Text;
 pub(crate) use self::state::State;
 use crate::stream::{self, Stream, Wires};
 use crate::topology::Names;

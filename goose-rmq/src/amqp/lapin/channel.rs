@@ -19,9 +19,7 @@ use lapin::types::FieldTable;
 
 use super::classify::{NOT_FOUND, classify, code};
 use super::convert::{delivered, properties, short, to_table};
-use crate::amqp::{
-    Channel, Confirmation, Delivered, Deliveries, ExchangeKind, Lifetime, Outgoing, QueueState, Table,
-};
+use crate::amqp::{Channel, Confirmation, Delivered, Deliveries, ExchangeKind, Lifetime, Outgoing, QueueState, Table};
 
 /// The reply code of a channel that ends in good order.
 const GOODBYE: u16 = 200;
@@ -144,7 +142,9 @@ impl Channel for LapinChannel {
             let sent = channel.basic_publish(exchange, key, options, &body, properties).await;
             let confirm = sent.map_err(|error| classify(error, "publish"))?;
             match confirm.await.map_err(|error| classify(error, "publish"))? {
-                LapinConfirmation::Ack(message) => Ok(Confirmation::Acked { returned: returned(message.map(Box::new)) }),
+                LapinConfirmation::Ack(message) => {
+                    Ok(Confirmation::Acked { returned: returned(message.map(Box::new)) })
+                }
                 LapinConfirmation::Nack(message) => {
                     Ok(Confirmation::Nacked { returned: returned(message.map(Box::new)) })
                 }
@@ -163,7 +163,12 @@ impl Channel for LapinChannel {
         })
     }
 
-    fn consume<'a>(&'a self, queue: &'a str, tag: &'a str, args: &'a Table) -> BoxFuture<'a, Result<Box<dyn Deliveries>>> {
+    fn consume<'a>(
+        &'a self,
+        queue: &'a str,
+        tag: &'a str,
+        args: &'a Table,
+    ) -> BoxFuture<'a, Result<Box<dyn Deliveries>>> {
         Box::pin(async move {
             let options = BasicConsumeOptions::default();
             let consumer = self.lapin.basic_consume(short(queue)?, short(tag)?, options, to_table(args)?).await;

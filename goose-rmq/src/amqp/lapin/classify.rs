@@ -79,7 +79,10 @@ pub(super) fn connecting(error: lapin::Error, place: &str) -> Error {
         (.., Some(io::ErrorKind::InvalidData)) => {
             (ErrorKind::Misconfigured, "it does not speak TLS there, or is no RabbitMQ server; check scheme and port")
         }
-        (.., Some(io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)) => (
+        (
+            ..,
+            Some(io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
+        ) => (
             ErrorKind::Unavailable,
             "it closed the connection at once; is it a RabbitMQ server, and does it expect TLS (amqps://) there?",
         ),

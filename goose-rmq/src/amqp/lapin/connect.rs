@@ -58,7 +58,9 @@ impl Connector {
 fn server(url: &str, options: &RmqOptions) -> Result<Server> {
     let invalid = |why: String| Error::new(ErrorKind::InvalidInput, format!("the URL of the server {why}"));
     let mut uri: AMQPUri = url.parse().map_err(|_| {
-        invalid("cannot be read, use amqp://user:password@host:port/virtual-host with special characters encoded".into())
+        invalid(
+            "cannot be read, use amqp://user:password@host:port/virtual-host with special characters encoded".into(),
+        )
     })?;
     if url.starts_with("amqps") && !cfg!(feature = "tls") {
         return Err(invalid("asks for TLS, which needs the feature `tls`".into()));
@@ -78,13 +80,15 @@ impl Connect for Connector {
         Box::pin(async move {
             let next = self.next.fetch_add(1, Ordering::Relaxed);
             let server = next.checked_rem(self.servers.len()).and_then(|index| self.servers.get(index));
-            let server = server.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no server is named, give its URL"))?;
+            let server =
+                server.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no server is named, give its URL"))?;
             let role = format!("{role:?}").to_lowercase();
             let name = format!("{}-{role}-{}", self.name, std::process::id());
             let properties = ConnectionProperties::default().with_connection_name(name.into());
             let connecting = connect(server, properties);
             let connected = tokio::time::timeout(self.timeout, connecting).await.map_err(|_| {
-                let message = format!("cannot connect to {}: it does not answer within {:?}", server.place, self.timeout);
+                let message =
+                    format!("cannot connect to {}: it does not answer within {:?}", server.place, self.timeout);
                 Error::new(ErrorKind::Unavailable, message)
             })?;
             Ok(Arc::new(connected?) as Arc<dyn Connection>)

@@ -12,8 +12,9 @@ const PERSISTENT: u8 = 2;
 
 /// Names and keys have at most 255 bytes on the wire.
 pub(super) fn short(text: &str) -> Result<ShortString> {
-    ShortString::try_new(text)
-        .map_err(|_| Error::new(ErrorKind::InvalidInput, format!("a name of {} bytes is too long for AMQP", text.len())))
+    ShortString::try_new(text).map_err(|_| {
+        Error::new(ErrorKind::InvalidInput, format!("a name of {} bytes is too long for AMQP", text.len()))
+    })
 }
 
 pub(super) fn to_table(table: &Table) -> Result<FieldTable> {
