@@ -192,13 +192,13 @@ pub(crate) struct Outgoing {
 }
 
 /// What the server said of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Confirmation {
-    /// It is stored. `returned` has the `message_id`s of messages that were handed back as unroutable meanwhile, this one
-    /// or others: the library attaches them to whichever confirm comes first, so that they count by their id only.
-    Acked { returned: Option<String> },
+    /// It is stored, unless it was handed back. `returned` is a message that was handed back as unroutable meanwhile, this
+    /// one or another: the library attaches it to whichever confirm comes first, so that it counts by its id only.
+    Acked { returned: Option<Box<Outgoing>> },
     /// It is not stored.
-    Nacked { returned: Option<String> },
+    Nacked { returned: Option<Box<Outgoing>> },
 }
 
 /// A message from a queue.

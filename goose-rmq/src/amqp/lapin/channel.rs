@@ -1,7 +1,6 @@
 //! One channel of the library.
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use lapin::Confirmation as LapinConfirmation;
-use lapin::message::BasicReturnMessage;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
@@ -18,7 +16,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 
 use super::classify::{NOT_FOUND, classify, code};
-use super::convert::{delivered, properties, short, to_table};
+use super::convert::{delivered, properties, returned, short, to_table};
 use crate::amqp::{Channel, Confirmation, Delivered, Deliveries, ExchangeKind, Lifetime, Outgoing, QueueState, Table};
 
 /// The reply code of a channel that ends in good order.
@@ -42,12 +40,6 @@ impl LapinChannel {
 
 fn state(queue: &lapin::Queue) -> QueueState {
     QueueState { ready: queue.message_count().into(), consumers: queue.consumer_count().into() }
-}
-
-/// The id of a message that came back, which the library has attached to somebody's confirm.
-fn returned(message: Option<Box<BasicReturnMessage>>) -> Option<String> {
-    let message = message?;
-    Some(message.delivery.properties.message_id().as_ref().map_or_else(String::new, |id| id.as_str().to_owned()))
 }
 
 impl Channel for LapinChannel {
@@ -142,12 +134,8 @@ impl Channel for LapinChannel {
             let sent = channel.basic_publish(exchange, key, options, &body, properties).await;
             let confirm = sent.map_err(|error| classify(error, "publish"))?;
             match confirm.await.map_err(|error| classify(error, "publish"))? {
-                LapinConfirmation::Ack(message) => {
-                    Ok(Confirmation::Acked { returned: returned(message.map(Box::new)) })
-                }
-                LapinConfirmation::Nack(message) => {
-                    Ok(Confirmation::Nacked { returned: returned(message.map(Box::new)) })
-                }
+                LapinConfirmation::Ack(message) => Ok(Confirmation::Acked { returned: message.map(returned) }),
+                LapinConfirmation::Nack(message) => Ok(Confirmation::Nacked { returned: message.map(returned) }),
                 // Would be a success that means nothing.
                 LapinConfirmation::NotRequested => {
                     Err(Error::new(ErrorKind::Internal, "published on a channel without confirms"))
@@ -234,5 +222,3 @@ impl Deliveries for LapinDeliveries {
         }
     }
 }
-
-fn _is_a_future(_: impl Future) {}

@@ -2,7 +2,7 @@
 
 use goose_core::{Error, ErrorKind, Result};
 use lapin::BasicProperties;
-use lapin::message::Delivery;
+use lapin::message::{BasicReturnMessage, Delivery};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::amqp::{Delivered, Outgoing, Table, Value};
@@ -71,6 +71,15 @@ pub(super) fn delivered(delivery: Delivery) -> Delivered {
         headers: properties.headers().as_ref().map(from_table).unwrap_or_default(),
         body: delivery.data,
     }
+}
+
+/// A message that came back, as it was sent.
+pub(super) fn returned(message: BasicReturnMessage) -> Box<Outgoing> {
+    let delivery = message.delivery;
+    let (exchange, routing_key) = (delivery.exchange.as_str().into(), delivery.routing_key.as_str().to_owned());
+    let Delivered { message_id, priority, headers, body, .. } = delivered(delivery);
+    let message_id = message_id.unwrap_or_default();
+    Box::new(Outgoing { exchange, routing_key, message_id, priority, headers, body: body.into() })
 }
 
 #[cfg(test)]
