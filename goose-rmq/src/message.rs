@@ -180,11 +180,17 @@ pub(crate) fn sealed(
 
 /// Reads a delivered message. An error means that it is no job: it goes to the dead, as the bytes it is.
 pub(crate) fn read(delivered: Delivered, queue: &QueueName) -> Result<Message> {
+    let (job, ticket) = look(&delivered, queue)?;
+    Ok(Message { job, ticket, envelope: delivered.body.into() })
+}
+
+/// The same for somebody who needs the bytes if they are no job.
+pub(crate) fn look(delivered: &Delivered, queue: &QueueName) -> Result<(Job, Ticket)> {
     let job = codec::decode(&delivered.body).map_err(|error| {
         Error::new(error.kind(), format!("a message of queue {queue} cannot be read as a job")).with_source(error)
     })?;
     let ticket = Ticket::of_headers(&delivered.headers, job.enqueued_at);
-    Ok(Message { job, ticket, envelope: delivered.body.into() })
+    Ok((job, ticket))
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@
 mod arguments;
 mod declare;
 mod names;
+#[cfg(test)]
+mod on_a_server;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goose_core::{ErrorKind, QueueName, Result};
+use goose_core::{Error, ErrorKind, QueueName, Result};
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore, watch};
 
@@ -102,7 +104,7 @@ impl Topology {
         let declare = || async {
             self.ensure_base().await?;
             let channel = self.link.channel().await?;
-            declare::cascade(&*channel, &self.names, &self.arguments).await?;
+            declare::cascade(&*channel, &self.names, &self.arguments).await.map_err(|error| self.told(error))?;
             declare::let_go(channel).await;
             Ok(())
         };
@@ -164,7 +166,7 @@ impl Topology {
         let once = self.known(|known| Arc::clone(&known.base));
         let declare = || async {
             let channel = self.link.channel().await?;
-            declare::base(&*channel, &self.names, &self.arguments).await?;
+            declare::base(&*channel, &self.names, &self.arguments).await.map_err(|error| self.told(error))?;
             if self.arguments.queue_type == QueueType::Quorum {
                 declare::dead_letters(&*channel, &self.names, &self.dead).await?;
             }
@@ -172,6 +174,10 @@ impl Topology {
             Ok(())
         };
         once.get_or_try_init(declare).await.copied()
+    }
+
+    fn told(&self, refusal: Error) -> Error {
+        declare::another_type(refusal, self.arguments.queue_type)
     }
 
     async fn declare_ready(&self, queue: &QueueName) -> Result<()> {
@@ -202,7 +208,7 @@ impl Topology {
         }
         let ready = self.names.ready(queue);
         if let Some(refusal) = refusal {
-            declare::judge(refusal, queue, &ready, self.arguments.queue_type)?;
+            declare::judge(refusal, &ready, self.arguments.queue_type)?;
         }
         let channel = self.link.channel().await?;
         declare::bind_ready(&*channel, &self.names, queue).await?;

@@ -1,0 +1,22 @@
+//! What must be there before a session can receive.
+
+use std::sync::Arc;
+
+use goose_core::Result;
+
+use super::shared::Shared;
+use super::surroundings;
+use crate::amqp::Channel;
+
+/// A channel on which the session's queues can be consumed.
+pub(super) async fn channel(session: &Shared) -> Result<Arc<dyn Channel>> {
+    let inner = &session.inner;
+    for queue in &session.queues {
+        if !inner.topology.knows_queue(queue) {
+            inner.topology.ensure_queue(queue).await?;
+        }
+    }
+    // No job of a paused queue, and none that was deleted, may be handed out.
+    surroundings::catch_up(inner).await?;
+    inner.links.consume.channel().await
+}

@@ -1,0 +1,170 @@
+//! Jobs that are not for us to run: each is sent to where it belongs, and then the message it came in is acknowledged.
+//!
+//! Jobs that are handed back, recovered, poisonous, unreadable, or not yet due. They are claimed until their errand is done,
+//! so whatever goes wrong here, the worst is that the server gives them to somebody else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goose_core::broker::{DeathCause, DeathReason};
+use goose_core::{Error, Event, Job, JobId, QueueName, Result};
+
+use super::shared::Shared;
+use super::surroundings::{self, Corpse};
+use crate::amqp::Outgoing;
+use crate::outbox;
+
+/// The pauses between attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is to be done with one claim.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) tag: u64,
+    pub(super) slot: usize,
+    pub(super) what: What,
+    /// What observers hear when it is done.
+    pub(super) news: News,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Send { message: Outgoing, by_cascade: bool },
+    Bury(Corpse),
+}
+
+#[derive(Debug)]
+pub(super) enum News {
+    None,
+    Recovered {
+        id: JobId,
+        recoveries: u32,
+    },
+    /// With the recoveries that were one too many.
+    Poison {
+        job: Box<Job>,
+        recoveries: u32,
+    },
+    Undecodable {
+        id: JobId,
+    },
+}
+
+impl Errand {
+    /// Whether what is sent comes back into the same queue at once, before the jobs that are there.
+    pub(super) fn comes_back_at_once(&self) -> bool {
+        matches!((&self.what, &self.news), (What::Send { by_cascade: false, .. }, News::Recovered { .. }))
+    }
+}
+
+/// Whether to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Once,
+    /// For as long as the claims last.
+    Endless,
+}
+
+/// Does errands for claims of this generation, in order. With an error, some are not done.
+pub(super) async fn run(
+    session: Arc<Shared>,
+    generation: u64,
+    mut errands: Vec<Errand>,
+    patience: Patience,
+) -> Result<()> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = attempt(&session, generation, &mut errands).await;
+        session.hungry.notify_one();
+        let Some(error) = error else { return Ok(()) };
+        if session.state().generation != generation {
+            return Ok(());
+        }
+        if patience == Patience::Once {
+            return Err(error);
+        }
+        tracing::warn!(
+            jobs = errands.len(),
+            error = format!("{error:#}"),
+            "cannot send jobs to where they belong; will try again"
+        );
+        session.state().last_error = Some(format!("{error:#}"));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Leaves those that must be done again.
+async fn attempt(session: &Arc<Shared>, generation: u64, errands: &mut Vec<Errand>) -> Option<Error> {
+    let inner = &session.inner;
+    let by_cascade = errands.iter().any(|errand| matches!(errand.what, What::Send { by_cascade: true, .. }));
+    if by_cascade && let Err(error) = inner.topology.ensure_cascade().await {
+        return Some(error);
+    }
+    let messages = errands.iter().filter_map(|errand| match &errand.what {
+        What::Send { message, .. } => Some(message.clone()),
+        What::Bury(_) => None,
+    });
+    let mut sent = outbox::publish_all(inner, messages.collect()).await.into_iter();
+    let (mut done, mut failed, mut trouble) = (Vec::new(), Vec::new(), None);
+    for errand in errands.drain(..) {
+        let answer = match &errand.what {
+            What::Send { .. } => sent.next().unwrap_or(Ok(())),
+            What::Bury(corpse) => surroundings::bury(inner, corpse).await,
+        };
+        match answer {
+            Ok(()) => done.push(errand),
+            Err(error) => {
+                failed.push(errand);
+                trouble.get_or_insert(error);
+            }
+        }
+    }
+    *errands = failed;
+    let now = Instant::now();
+    let mut state = session.state();
+    if state.generation == generation {
+        let _on_its_way = state.acknowledge(done.iter().map(|errand| errand.tag), now);
+        for errand in done.iter().filter(|errand| errand.comes_back_at_once()) {
+            state.slots[errand.slot].copies_are_stored(now);
+        }
+    }
+    drop(state);
+    done.iter().for_each(|errand| tell(session, errand));
+    trouble
+}
+
+fn tell(session: &Shared, errand: &Errand) {
+    let queue = &session.queues[errand.slot];
+    let observer = &session.options.observer;
+    match &errand.news {
+        News::None => {}
+        News::Recovered { id, recoveries } => recovered(session, queue, *id, *recoveries),
+        News::Poison { job, recoveries } => {
+            recovered(session, queue, job.id, *recoveries);
+            if let What::Bury(Corpse { reason, .. }) = &errand.what {
+                observer.observe(&Event::Died { id: job.id, queue, job: Some(job), reason });
+            }
+        }
+        News::Undecodable { id } => {
+            if let What::Bury(Corpse { reason, .. }) = &errand.what {
+                let id = *id;
+                tracing::warn!(job.id = %id, queue = %queue, "buried a message that is no job");
+                observer.observe(&Event::Died { id, queue, job: None, reason });
+            }
+        }
+    }
+}
+
+/// Tells that a job was taken from a dead session.
+pub(super) fn recovered(session: &Shared, queue: &QueueName, id: JobId, recoveries: u32) {
+    tracing::warn!(job.id = %id, queue = %queue, recoveries, "recovered a job from a dead worker");
+    session.options.observer.observe(&Event::Recovered { id, queue, recoveries });
+}
+
+/// Why a job is dead that was taken from so many dead sessions.
+pub(super) fn poison(recoveries: u32) -> DeathReason {
+    let words = format!("its worker died {recoveries} times in a row");
+    DeathReason::new(DeathCause::Poison, words)
+}

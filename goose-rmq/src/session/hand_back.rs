@@ -1,0 +1,173 @@
+//! Handing back: what nobody asks for any more, what a paused queue has, and everything when the session ends.
+//!
+//! A job goes back as a new message at the front of its queue, with its count of recoveries as it was, and its old message is
+//! acknowledged when that is stored. The consumer is cancelled before, or it would get the job again at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goose_core::{Error, ErrorKind, Result};
+
+use super::errands::{self, Errand, News, Patience, What};
+use super::shared::{End, Shared};
+use super::slot::Slot;
+use super::state::{Phase, Stage, State};
+use super::task::{Task, Until};
+use super::wires::{Change, Event, Wire};
+use crate::delay::Path;
+use crate::message::{self, Rank, Ticket};
+
+/// How long a session may take to hand back its jobs when it ends. After that the server does it.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// How far the task has come with the end.
+#[derive(Debug, Default)]
+pub(super) enum Ending {
+    #[default]
+    No,
+    /// Consumers are being cancelled, and then jobs handed back, until this moment.
+    HandingBack { is_under_way: bool, until: Instant },
+    /// What was not handed out is back. If `released`, so will be what was.
+    Waiting { released: bool },
+}
+
+impl Task {
+    /// Gives back what slots hold that nobody asks for; returns the consumers to cancel for that.
+    pub(super) fn give_back_slots(&mut self, state: &mut State, now: Instant) -> Vec<Change> {
+        let is_ending = state.phase.is_ending();
+        let is_idle = state.gives_up_at(now).is_some_and(|at| at <= now);
+        let (mut changes, mut errands) = (Vec::new(), Vec::new());
+        for n in 0..state.slots.len() {
+            let slot = &mut state.slots[n];
+            let is_over = is_ending || slot.is_paused;
+            slot.gives_back |= is_over || (is_idle && slot.is_ahead());
+            if !slot.gives_back {
+                continue;
+            }
+            // One that is being made is cancelled when it is there.
+            if slot.has_consumer() && !slot.is_changing() {
+                slot.cancel();
+                changes.push(Change { slot: n, make: None });
+            } else if !slot.has_consumer() && self.wires[n].is_silent() {
+                slot.gives_back = is_over;
+                // While its consumer was being cancelled, a fetch has begun to wait: it gets what is there.
+                if !is_ending && (slot.is_paused || state.wanted == 0) {
+                    errands.extend(drain(&self.session, state, n));
+                }
+            }
+        }
+        if !errands.is_empty() {
+            let session = Arc::clone(&self.session);
+            let generation = state.generation;
+            self.calls.spawn(async move {
+                let _ = errands::run(session, generation, errands, Patience::Endless).await;
+            });
+        }
+        changes
+    }
+
+    /// One step towards the end of the session. `None` when it has come.
+    pub(super) fn end_step(&mut self, now: Instant) -> Option<Until> {
+        match self.ending {
+            Ending::No => {
+                self.ending = Ending::HandingBack { is_under_way: false, until: now + WITHIN };
+                self.end_step(now)
+            }
+            Ending::HandingBack { until, .. } if now >= until => {
+                let words = "cannot hand back jobs in time; the server will give them to others";
+                self.session.state().stop_error = Some(Error::new(ErrorKind::Unavailable, words));
+                None
+            }
+            Ending::HandingBack { is_under_way, until } => {
+                let is_silent = self.wires.iter().all(Wire::is_silent)
+                    && !self.session.state().slots.iter().any(Slot::has_consumer);
+                if !is_under_way && is_silent {
+                    self.ending = Ending::HandingBack { is_under_way: true, until };
+                    let mut state = self.session.state();
+                    let slots = state.slots.len();
+                    let errands = (0..slots).flat_map(|n| drain(&self.session, &mut state, n)).collect();
+                    drop(state);
+                    self.hand_back(errands);
+                }
+                Some(Until::Moment(until))
+            }
+            Ending::Waiting { released } => self.leave(released, now),
+        }
+    }
+
+    /// Waits for what was handed out to be settled, and releases what is not.
+    fn leave(&mut self, released: bool, now: Instant) -> Option<Until> {
+        let mut state = self.session.state();
+        if state.ledger.is_empty() {
+            return None;
+        }
+        let Phase::Leaving { until } = state.phase else { return None };
+        let until = if state.leaves_at_once { now } else { until };
+        if now < until {
+            return Some(Until::Moment(until));
+        }
+        if released {
+            return if now < until + WITHIN { Some(Until::Moment(until + WITHIN)) } else { None };
+        }
+        // In the order in which they were handed out.
+        let mut out: Vec<(u64, u64)> = state
+            .ledger
+            .iter()
+            .filter_map(|(tag, claim)| match claim.stage {
+                Stage::Out { place } => Some((place, tag)),
+                _ => None,
+            })
+            .collect();
+        out.sort_unstable();
+        let tags: Vec<u64> = out.into_iter().map(|(_, tag)| tag).collect();
+        let errands = tags.into_iter().filter_map(|tag| errand(&self.session, &mut state, tag)).collect();
+        drop(state);
+        self.ending = Ending::Waiting { released: true };
+        self.hand_back(errands);
+        Some(Until::Moment(now + WITHIN))
+    }
+
+    fn hand_back(&mut self, errands: Vec<Errand>) {
+        let (session, tell) = (Arc::clone(&self.session), self.tell.clone());
+        let generation = session.state().generation;
+        self.calls.spawn(async move {
+            let outcome = errands::run(session, generation, errands, Patience::Once).await;
+            let _ = tell.send((generation, Event::HandedBack(outcome)));
+        });
+    }
+
+    pub(super) fn handed_back(&mut self, outcome: Result<()>) {
+        if matches!(self.ending, Ending::HandingBack { .. }) {
+            self.ending = Ending::Waiting { released: false };
+            let mut state = self.session.state();
+            state.phase = Phase::Leaving { until: Instant::now() + self.session.heartbeat() };
+            state.stop_error = outcome.err();
+            drop(state);
+            self.session.end.send_replace(End::HandedBack);
+        } else if outcome.is_err() {
+            // The server gives them to others when the channel closes.
+            self.session.state().phase = Phase::Ended;
+        }
+    }
+}
+
+/// Takes everything out of a slot that was not handed out, in the order in which it would have been.
+fn drain(session: &Shared, state: &mut State, n: usize) -> Vec<Errand> {
+    let slot = &mut state.slots[n];
+    let mut tags: Vec<u64> = std::iter::from_fn(|| slot.buffer.pop()).map(|waiting| waiting.tag).collect();
+    tags.extend(slot.early.drain().map(|waiting| waiting.tag));
+    tags.into_iter().filter_map(|tag| errand(session, state, tag)).collect()
+}
+
+/// The errand that hands a claim back.
+fn errand(session: &Shared, state: &mut State, tag: u64) -> Option<Errand> {
+    let claim = state.ledger.get_mut(tag)?;
+    claim.stage = Stage::Leaving;
+    // One that is early stays what it is, so that whoever gets it holds it as long.
+    let is_early = claim.ticket.rank == Rank::Due && !claim.ticket.hold.is_zero();
+    let rank = if is_early { Rank::Due } else { Rank::Again };
+    let ticket = Ticket { rank, lease: None, ..claim.ticket.clone() };
+    let (exchange, key) = session.inner.topology.names.address(&session.queues[claim.slot], Path::NOW);
+    let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, exchange, key);
+    Some(Errand { tag, slot: claim.slot, what: What::Send { message, by_cascade: false }, news: News::None })
+}

@@ -1,0 +1,260 @@
+//! Ending claims: first what follows from the verdict is stored, then the message is acknowledged.
+//!
+//! Most claims end with nothing to store; those are acknowledged at once, from the thread of the caller. All others are
+//! ended by a task of the broker's own, so that none is left half ended when the caller does not wait for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goose_core::broker::{DeathReason, SettleError, Settlement, Verdict};
+use goose_core::{Clock, Error, ErrorKind, Job, QueueName, Result, SystemClock, Timestamp, codec};
+
+use super::begun::Begun;
+use super::shared::Shared;
+use super::state::{Stage, Standing};
+use super::surroundings::{self, Corpse};
+use crate::again::again;
+use crate::amqp::Outgoing;
+use crate::broker::Inner;
+use crate::delay::{self, Path, Precision};
+use crate::error::closed;
+use crate::message::{self, Rank, Ticket};
+use crate::outbox;
+
+/// One answer per settlement, in order.
+type Answers = Vec<Result<(), SettleError>>;
+
+/// Ends claims; one answer per settlement, in order.
+pub(super) async fn settle(session: &Arc<Shared>, settlements: &[Settlement]) -> Answers {
+    if settlements.is_empty() {
+        return Vec::new();
+    }
+    if let Some((answers, written)) = acknowledge(session, settlements) {
+        let lost = match written {
+            Some(written) => written.await.err(),
+            None => None,
+        };
+        return match lost {
+            None => answers,
+            Some(error) => answers.into_iter().map(|answer| answer.and_then(|()| Err(broken(&error)))).collect(),
+        };
+    }
+    let all = settlements.to_vec();
+    let task = session.inner.runtime.spawn(settle_by_task(Arc::clone(session), all));
+    let closed = |_| settlements.iter().map(|_| Err(SettleError::Broker(closed()))).collect();
+    task.await.unwrap_or_else(closed)
+}
+
+/// The server may or may not have heard of it; the claim is lost anyway.
+fn broken(error: &Error) -> SettleError {
+    let message = "the connection broke while a claim was being ended; the job may run again";
+    SettleError::Broker(Error::new(ErrorKind::OutcomeUnknown, message).with_source(again(error)))
+}
+
+/// The quick way, where nothing has to be stored or waited for.
+fn acknowledge(session: &Shared, settlements: &[Settlement]) -> Option<(Answers, Option<Begun<Result<()>>>)> {
+    if !settlements.iter().all(|settlement| matches!(settlement.verdict, Verdict::Done | Verdict::Discard)) {
+        return None;
+    }
+    let now = Instant::now();
+    let mut state = session.state();
+    if !state.is_fresh(session.heartbeat(), now) {
+        return None;
+    }
+    let (mut answers, mut tags) = (Vec::with_capacity(settlements.len()), BTreeSet::new());
+    for settlement in settlements {
+        let claimed = session.seal.read(&settlement.receipt);
+        let standing = claimed.map_or(Standing::Lost, |claimed| state.standing(claimed));
+        match (standing, claimed) {
+            (Standing::Held { .. }, Some(claimed)) => {
+                // The same receipt once more in this call is refused.
+                let is_new = tags.insert(claimed.tag);
+                answers.push(if is_new { Ok(()) } else { Err(SettleError::Fenced) });
+            }
+            (Standing::Busy, _) => return None,
+            _ => answers.push(Err(SettleError::Fenced)),
+        }
+    }
+    let written = state.acknowledge(tags, now);
+    let is_leaving = state.phase.is_ending();
+    drop(state);
+    if is_leaving {
+        session.hungry.notify_one();
+    }
+    Some((answers, written))
+}
+
+/// What has to be stored before a claim may end.
+enum Store {
+    Nothing,
+    Send { message: Outgoing, to: QueueName, by_cascade: bool },
+    Bury(Corpse),
+}
+
+/// A claim that is being ended.
+struct Work {
+    /// Of the settlement.
+    n: usize,
+    tag: u64,
+    generation: u64,
+    place: u64,
+    store: Store,
+}
+
+async fn settle_by_task(session: Arc<Shared>, settlements: Vec<Settlement>) -> Answers {
+    make_sure(&session).await;
+    let mut answers: Vec<Option<Result<(), SettleError>>> = settlements.iter().map(|_| None).collect();
+    loop {
+        // Before looking, so that no end is missed.
+        let mut settled = std::pin::pin!(session.settled.notified());
+        settled.as_mut().enable();
+        let work = begin(&session, &settlements, &mut answers);
+        if work.is_empty() && answers.iter().all(Option::is_some) {
+            break;
+        }
+        if work.is_empty() {
+            // Others are ending the same claims; what is left for us depends on what they achieve.
+            settled.await;
+            continue;
+        }
+        for (n, answer) in end(&session, work).await {
+            answers[n] = Some(answer);
+        }
+        session.settled.notify_waiters();
+        session.hungry.notify_one();
+    }
+    answers.into_iter().map(|answer| answer.unwrap_or(Err(SettleError::Fenced))).collect()
+}
+
+/// After a silence, asks the server whether we are still there: whoever comes late must change nothing. If the answer is
+/// no, the channel knows that it is over, and so does [`State::standing`](super::state::State::standing).
+async fn make_sure(session: &Shared) {
+    let channel = {
+        let state = session.state();
+        if state.is_fresh(session.heartbeat(), Instant::now()) { None } else { state.channel.clone() }
+    };
+    if let Some(channel) = channel {
+        let _ = channel.round_trip().await;
+    }
+}
+
+/// Takes the claims that can be ended now; answers those that are lost, and leaves out those that others are ending.
+fn begin(session: &Shared, settlements: &[Settlement], answers: &mut [Option<Result<(), SettleError>>]) -> Vec<Work> {
+    let clock = SystemClock.now();
+    let mut state = session.state();
+    let mut work = Vec::new();
+    for (n, settlement) in settlements.iter().enumerate() {
+        if answers[n].is_some() {
+            continue;
+        }
+        let claimed = session.seal.read(&settlement.receipt);
+        let standing = claimed.map_or(Standing::Lost, |claimed| state.standing(claimed));
+        let (place, claimed) = match (standing, claimed) {
+            (Standing::Held { place }, Some(claimed)) => (place, claimed),
+            (Standing::Busy, _) => continue,
+            _ => {
+                answers[n] = Some(Err(SettleError::Fenced));
+                continue;
+            }
+        };
+        let Some(claim) = state.ledger.get_mut(claimed.tag) else { continue };
+        claim.stage = Stage::Ending { place };
+        let home = &session.queues[claim.slot];
+        let store = match &settlement.verdict {
+            Verdict::Done | Verdict::Discard => Store::Nothing,
+            Verdict::Retry { job, delay } => later(&session.inner, job, *delay, Precision::Rough, clock),
+            Verdict::Snooze { job, delay } => later(&session.inner, job, *delay, Precision::Exact, clock),
+            Verdict::Bury { job, reason } => Store::Bury(corpse(job, reason)),
+            // `Release`, and what a later core may add before this broker learns of it: handing back loses nothing.
+            _ => {
+                let ticket = Ticket { rank: Rank::Again, lease: None, ..claim.ticket.clone() };
+                let (exchange, key) = session.inner.topology.names.address(home, Path::NOW);
+                let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, exchange, key);
+                Store::Send { message, to: home.clone(), by_cascade: false }
+            }
+        };
+        let generation = state.generation;
+        work.push(Work { n, tag: claimed.tag, generation, place, store });
+    }
+    // What is sent goes out in the order of the claims.
+    work.sort_by_key(|work| work.place);
+    work
+}
+
+fn corpse(job: &Job, reason: &DeathReason) -> Corpse {
+    Corpse { id: job.id, queue: job.queue.clone(), body: codec::encode(job).into(), reason: reason.clone() }
+}
+
+/// The job as it will come back.
+fn later(inner: &Inner, job: &Job, delay: Duration, precision: Precision, clock: Timestamp) -> Store {
+    let (path, ticket) = if delay.is_zero() {
+        (Path::NOW, Ticket::now(Rank::Again, clock))
+    } else {
+        let path = delay::path(delay, precision, delay::hop(inner.options.queue_type));
+        (path, Ticket::due(clock.saturating_add(delay), path))
+    };
+    let to = job.ready_queue().clone();
+    let (exchange, key) = inner.topology.names.address(&to, path);
+    let message = message::outgoing(job, &ticket, exchange, key);
+    Store::Send { message, to, by_cascade: matches!(path, Path::Levels { .. }) }
+}
+
+/// Stores what follows from the verdicts, and acknowledges what was stored.
+async fn end(session: &Arc<Shared>, work: Vec<Work>) -> Vec<(usize, Result<(), SettleError>)> {
+    let inner = &session.inner;
+    // Nothing has to be stored for these, and they need not wait for the others.
+    let done = work.iter().filter(|work| matches!(work.store, Store::Nothing)).map(|work| (work.tag, work.generation));
+    acknowledge_of(session, done);
+    let mut outcomes: Vec<Result<()>> = Vec::with_capacity(work.len());
+    for work in &work {
+        outcomes.push(prepare(inner, &work.store).await);
+    }
+    let sends = work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+    let messages = sends.filter_map(|(work, _)| match &work.store {
+        Store::Send { message, .. } => Some(message.clone()),
+        _ => None,
+    });
+    let mut sent = outbox::publish_all(inner, messages.collect()).await.into_iter();
+    for (work, outcome) in work.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_ok()) {
+        *outcome = match &work.store {
+            Store::Nothing => Ok(()),
+            Store::Send { .. } => sent.next().unwrap_or_else(|| Err(closed())),
+            Store::Bury(corpse) => surroundings::bury(inner, corpse).await,
+        };
+    }
+    let stored = work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+    acknowledge_of(session, stored.map(|(work, _)| (work.tag, work.generation)));
+    let mut state = session.state();
+    for (work, _) in work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()) {
+        if state.generation == work.generation
+            && let Some(claim) = state.ledger.get_mut(work.tag)
+        {
+            claim.stage = Stage::Out { place: work.place };
+        }
+    }
+    drop(state);
+    work.iter().zip(outcomes).map(|(work, outcome)| (work.n, outcome.map_err(SettleError::Broker))).collect()
+}
+
+/// Sees to it that there is somewhere to send to.
+async fn prepare(inner: &Inner, store: &Store) -> Result<()> {
+    let Store::Send { to, by_cascade, .. } = store else { return Ok(()) };
+    if !inner.topology.knows_queue(to) {
+        inner.topology.ensure_queue(to).await?;
+    }
+    if *by_cascade && !inner.topology.knows_cascade() {
+        inner.topology.ensure_cascade().await?;
+    }
+    Ok(())
+}
+
+/// Where the channel is gone meanwhile there is nothing to acknowledge: what was stored is stored, and what the server
+/// gives to somebody else for it is a second message of the same job.
+fn acknowledge_of(session: &Shared, claims: impl Iterator<Item = (u64, u64)>) {
+    let now = Instant::now();
+    let mut state = session.state();
+    let generation = state.generation;
+    let tags: Vec<u64> = claims.filter(|(_, of)| *of == generation).map(|(tag, _)| tag).collect();
+    let _on_its_way = state.acknowledge(tags, now);
+}

@@ -1,0 +1,332 @@
+//! The task of a session: keeps a channel, gives its consumers as much room as fetches ask for, and takes in what comes.
+//!
+//! It runs on the broker's own thread and goes round when something has come, when a fetch needs it, or when a moment has
+//! come that somebody waits for; never because time has passed. Nothing ends it but the end of the session.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use goose_core::Error;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::errands::{self, Errand, Patience};
+use super::hand_back;
+use super::intake::{self, Source};
+use super::shared::{End, Shared};
+use super::state::Phase;
+use super::wires::{self, Change, Event, Wire};
+use super::{connect, probe};
+use crate::amqp::{Channel, Delivered};
+
+/// The pauses between attempts to open a channel, or to restore a queue that was deleted.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs a session.
+pub(super) struct Task {
+    pub(super) session: Arc<Shared>,
+    /// The consumers of each queue.
+    pub(super) wires: Vec<Wire>,
+    /// The names of the queues on the server.
+    ready: Vec<String>,
+    pub(super) tell: UnboundedSender<(u64, Event)>,
+    events: UnboundedReceiver<(u64, Event)>,
+    /// Calls that wait for the server, and errands. They end with the session.
+    pub(super) calls: JoinSet<()>,
+    probe: Option<AbortHandle>,
+    is_connecting: bool,
+    pause: Duration,
+    /// Numbers consumers.
+    consumers: u64,
+    pub(super) ending: hand_back::Ending,
+}
+
+/// What woke the task.
+#[derive(Default)]
+struct Came {
+    events: Vec<(u64, Event)>,
+    delivered: Vec<(Source, Delivered)>,
+    /// Slots whose consumer the server has cancelled.
+    cancelled: Vec<usize>,
+}
+
+impl Task {
+    pub(super) fn new(session: Arc<Shared>) -> Self {
+        let (tell, events) = unbounded_channel();
+        let names = &session.inner.topology.names;
+        let ready = session.queues.iter().map(|queue| names.ready(queue)).collect();
+        let wires = session.queues.iter().map(|_| Wire::default()).collect();
+        let ending = hand_back::Ending::default();
+        Self {
+            session,
+            wires,
+            ready,
+            tell,
+            events,
+            calls: JoinSet::new(),
+            probe: None,
+            is_connecting: false,
+            pause: FIRST_PAUSE,
+            consumers: 0,
+            ending,
+        }
+    }
+
+    /// Runs until the session is over.
+    pub(super) async fn run(mut self, channel: Arc<dyn Channel>) {
+        self.connected(channel);
+        while let Some(until) = self.turn() {
+            let came = self.wait(until).await;
+            self.handle(came);
+        }
+        let channel = self.session.state().channel.take();
+        if let Some(channel) = channel {
+            // What is not acknowledged goes back to its queues by this.
+            let _ = tokio::time::timeout(LONGEST_PAUSE, channel.close()).await;
+        }
+    }
+
+    /// Does what is to be done now. Says until when there is nothing more to do, or `None` at the end.
+    fn turn(&mut self) -> Option<Until> {
+        while self.calls.try_join_next().is_some() {}
+        let now = Instant::now();
+        let session = Arc::clone(&self.session);
+        let mut state = session.state();
+        if state.phase == Phase::Ended {
+            return None;
+        }
+        let is_open = state.channel.as_ref().is_some_and(|channel| channel.is_open());
+        if state.channel.is_some() && !is_open {
+            drop(state);
+            self.lose(None);
+            state = session.state();
+        }
+        let Some(channel) = state.channel.clone() else {
+            if state.phase.is_ending() {
+                // Everything has gone back by itself.
+                return None;
+            }
+            drop(state);
+            self.connect();
+            return Some(Until::Woken);
+        };
+        state.slots.iter_mut().for_each(|slot| slot.wake(now));
+        if state.satisfies(now) {
+            session.delivered.notify_one();
+        }
+        let mut changes = self.give_back_slots(&mut state, now);
+        for (slot, limit) in state.new_limits(now) {
+            self.consumers += 1;
+            state.slots[slot].consume(self.consumers, limit);
+            changes.push(Change { slot, make: Some((self.consumers, limit)) });
+        }
+        let gives_up_at = state.gives_up_at(now);
+        state.is_watched = gives_up_at.is_some();
+        let next = state.next_moment(now).into_iter().chain(gives_up_at).min();
+        let (generation, phase) = (state.generation, state.phase);
+        drop(state);
+        if !changes.is_empty() {
+            let (ready, tell) = (&self.ready, self.tell.clone());
+            let call = wires::change(&channel, &mut self.wires, &changes, ready, tell, generation);
+            self.calls.spawn(call);
+        }
+        match phase {
+            Phase::Open => Some(next.map_or(Until::Woken, Until::Moment)),
+            _ => self.end_step(now),
+        }
+    }
+
+    /// Waits until something has come.
+    async fn wait(&mut self, until: Until) -> Came {
+        let session = Arc::clone(&self.session);
+        let mut woken = std::pin::pin!(session.hungry.notified());
+        let mut timer = match until {
+            Until::Moment(moment) => Some(Box::pin(tokio::time::sleep_until(moment.into()))),
+            Until::Woken => None,
+        };
+        poll_fn(|context| {
+            let mut came = Came::default();
+            let mut is_due = woken.as_mut().poll(context).is_ready();
+            is_due |= timer.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready());
+            // Events before deliveries: when a consumer is proved, what proves it was sent behind the deliveries.
+            while let Poll::Ready(Some(event)) = self.events.poll_recv(context) {
+                came.events.push(event);
+            }
+            for (slot, wire) in self.wires.iter_mut().enumerate() {
+                let ends = wire.poll(slot, &mut came.delivered, context);
+                is_due |= ends.of_old;
+                came.cancelled.extend(ends.by_the_server.then_some(slot));
+            }
+            is_due |= !(came.events.is_empty() && came.delivered.is_empty() && came.cancelled.is_empty());
+            if is_due { Poll::Ready(came) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn handle(&mut self, came: Came) {
+        if !came.delivered.is_empty() {
+            let errands = intake::take_in(&self.session, came.delivered);
+            self.send(errands);
+        }
+        for slot in came.cancelled {
+            self.restore(slot);
+        }
+        for (generation, event) in came.events {
+            self.happened(generation, event);
+        }
+    }
+
+    fn happened(&mut self, generation: u64, event: Event) {
+        let session = Arc::clone(&self.session);
+        if generation != session.state().generation {
+            return;
+        }
+        match event {
+            Event::Connected(Ok(channel)) => {
+                self.is_connecting = false;
+                self.pause = FIRST_PAUSE;
+                self.connected(channel);
+            }
+            Event::Connected(Err(error)) => {
+                self.is_connecting = false;
+                self.fail(error);
+            }
+            Event::Opened(streams) => streams.into_iter().for_each(|(slot, stream)| self.wires[slot].connect(stream)),
+            Event::Proved(numbers) => {
+                let mut state = session.state();
+                numbers.into_iter().for_each(|(slot, number)| state.slots[slot].is_proved(number));
+            }
+            Event::Failed(error) => self.lose(Some(error)),
+            Event::Restored(slot) => session.state().slots[slot].is_missing = false,
+            Event::CannotRestore(error) => self.fail(error),
+            Event::HandedBack(outcome) => self.handed_back(outcome),
+        }
+    }
+
+    // ---- the channel
+
+    fn connect(&mut self) {
+        if self.is_connecting {
+            return;
+        }
+        self.is_connecting = true;
+        let generation = self.session.state().generation;
+        // The first attempt comes at once.
+        let pause = if self.pause == FIRST_PAUSE { Duration::ZERO } else { self.pause };
+        let (session, tell) = (Arc::clone(&self.session), self.tell.clone());
+        self.calls.spawn(async move {
+            tokio::time::sleep(pause).await;
+            let _ = tell.send((generation, Event::Connected(connect::channel(&session).await)));
+        });
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    fn connected(&mut self, channel: Arc<dyn Channel>) {
+        let mut state = self.session.state();
+        state.begin(Arc::clone(&channel), Instant::now());
+        let generation = state.generation;
+        drop(state);
+        let probe = probe::serve(Arc::clone(&self.session), channel, generation, self.tell.clone());
+        self.probe = Some(self.calls.spawn(probe));
+    }
+
+    /// The channel is gone, and every claim with it.
+    fn lose(&mut self, why: Option<Error>) {
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
+        }
+        self.wires.iter_mut().for_each(|wire| *wire = Wire::default());
+        let mut state = self.session.state();
+        let lost = state.ledger.len();
+        state.lose(Instant::now());
+        state.losses += 1;
+        let words = why.as_ref().map_or_else(|| "the channel was closed".to_owned(), |why| format!("{why:#}"));
+        if !state.phase.is_ending() {
+            tracing::warn!(
+                jobs = lost,
+                error = words,
+                "a session lost its channel, and its jobs to others; it goes on"
+            );
+        }
+        state.last_error = Some(words);
+        drop(state);
+        self.session.settled.notify_waiters();
+        // What it was consuming may be what is wrong.
+        self.session.queues.iter().for_each(|queue| self.session.inner.topology.forget_queue(queue));
+    }
+
+    /// Lets the waiting fetch fail.
+    fn fail(&self, error: Error) {
+        let mut state = self.session.state();
+        state.last_error = Some(format!("{error:#}"));
+        if state.wanted > 0 {
+            state.failure = Some(error);
+            drop(state);
+            self.session.delivered.notify_one();
+        }
+    }
+
+    /// The server has cancelled a consumer: its queue was deleted. It is declared again, after a pause.
+    fn restore(&mut self, slot: usize) {
+        let session = Arc::clone(&self.session);
+        let mut state = session.state();
+        state.slots[slot].cancel();
+        if state.phase.is_ending() {
+            return;
+        }
+        state.slots[slot].is_missing = true;
+        let generation = state.generation;
+        drop(state);
+        let (tell, topology) = (self.tell.clone(), Arc::clone(&session.inner.topology));
+        self.calls.spawn(async move {
+            let queue = &session.queues[slot];
+            tracing::warn!(queue = %queue, "the server has cancelled a consumer, perhaps its queue was deleted; declaring it again");
+            let mut pause = FIRST_PAUSE;
+            loop {
+                tokio::time::sleep(pause).await;
+                topology.forget_queue(queue);
+                let Err(error) = topology.ensure_queue(queue).await else { break };
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                if tell.send((generation, Event::CannotRestore(error))).is_err() {
+                    return;
+                }
+            }
+            let _ = tell.send((generation, Event::Restored(slot)));
+        });
+    }
+
+    /// Sends jobs to where they belong, for as long as it takes.
+    pub(super) fn send(&mut self, errands: Vec<Errand>) {
+        if !errands.is_empty() {
+            let generation = self.session.state().generation;
+            let errands = errands::run(Arc::clone(&self.session), generation, errands, Patience::Endless);
+            self.calls.spawn(async move {
+                // Endless: it comes to no end with an error.
+                let _ = errands.await;
+            });
+        }
+    }
+}
+
+/// Until when there is nothing to do.
+pub(super) enum Until {
+    Woken,
+    Moment(Instant),
+}
+
+impl Drop for Task {
+    /// Also when the broker's runtime ends with everything on it: nobody may wait for ever.
+    fn drop(&mut self) {
+        let mut state = self.session.state();
+        state.phase = Phase::Ended;
+        state.lose(Instant::now());
+        drop(state);
+        self.session.end.send_replace(End::Over);
+        self.session.delivered.notify_one();
+        self.session.settled.notify_waiters();
+        self.session.inner.forget(&*self.session);
+    }
+}
