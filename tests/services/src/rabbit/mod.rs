@@ -8,8 +8,10 @@
 
 mod amqp;
 mod builder;
+mod cluster;
 mod door;
 mod epmd;
+mod manage;
 mod programs;
 
 use std::path::Path;
@@ -17,9 +19,10 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::leash;
+use builder::Place;
 pub use builder::RabbitBuilder;
-use door::Door;
-use epmd::Epmd;
+pub use cluster::RabbitCluster;
+pub use manage::Queue;
 use programs::Programs;
 
 /// How long a server may take to start, on a machine that has much else to do.
@@ -31,14 +34,9 @@ pub struct Rabbit {
     /// How it was asked for: what a restart repeats.
     settings: RabbitBuilder,
     programs: Programs,
-    name: String,
-    port: u16,
-    epmd: Epmd,
-    door: Door,
-    folder: tempfile::TempDir,
-    process: Child,
-    /// Whether the process is still to be ended.
-    is_held: bool,
+    place: Place,
+    /// `None` when it was killed, or has not been started yet.
+    process: Option<Child>,
 }
 
 impl Rabbit {
@@ -57,7 +55,13 @@ impl Rabbit {
     /// Its port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.place.port
+    }
+
+    /// Its port for TLS, if it has one.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.place.tls_port
     }
 
     /// Where it is, for the user `guest`, who may do everything.
@@ -69,44 +73,40 @@ impl Rabbit {
     /// Where it is, for another user.
     #[must_use]
     pub fn url_of(&self, user: &str, password: &str) -> String {
-        format!("amqp://{user}:{password}@127.0.0.1:{}/%2f", self.port)
+        format!("amqp://{user}:{password}@127.0.0.1:{}/%2f", self.port())
     }
 
     /// What it calls itself, with the host.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        format!("{}@localhost", self.place.name)
     }
 
     /// Where it keeps its files.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.place.folder.path()
     }
 
-    /// Its process, that of the Erlang machine.
+    /// Its process, that of the Erlang machine; panics when there is none.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.as_ref().expect("the server was killed, `restart` it first").id()
     }
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        if std::mem::take(&mut self.is_held) {
-            let _ = self.process.kill();
-            leash::release(self.pid());
-            let _ = self.process.wait();
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            leash::release(process.id());
+            let _ = process.wait();
         }
     }
 
     /// Stops it in good order, as an operator does.
     pub fn stop(&mut self) {
         self.signal("-TERM");
-        let end = Instant::now() + START;
-        while self.process.try_wait().is_ok_and(|status| status.is_none()) {
-            assert!(Instant::now() < end, "the server does not stop: {}", self.log());
-            crate::rest(Duration::from_millis(10));
-        }
+        crate::within(START, "the server stops", || self.has_ended());
         self.kill();
     }
 
@@ -116,11 +116,10 @@ impl Rabbit {
         self.wait_until_up();
     }
 
-    /// Starts it again and does not wait.
-    pub(crate) fn launch(&mut self) {
+    /// The same without waiting for it.
+    fn launch(&mut self) {
         self.kill();
-        self.process = builder::spawn(&self.settings, &self.programs, &self.place());
-        self.is_held = true;
+        self.process = Some(builder::spawn(&self.settings, &self.programs, &self.place));
     }
 
     /// Hangs: connections stay, nothing is answered.
@@ -143,13 +142,13 @@ impl Rabbit {
     /// # Errors
     /// The node is not there, or the expressions fail.
     pub fn try_eval(&self, expressions: &str) -> std::io::Result<String> {
-        self.door.evaluate(expressions)
+        self.place.door.evaluate(expressions)
     }
 
     /// Runs `rabbitmqctl` on this node and answers what it writes; panics when it fails. Slow, see above.
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(self.programs.ctl());
-        builder::environment(&mut command, &self.place());
+        builder::environment(&mut command, &self.place);
         let output = command.args(arguments).output().expect("rabbitmqctl");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -169,14 +168,8 @@ impl Rabbit {
         assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
-    fn place(&self) -> builder::Place<'_> {
-        builder::Place {
-            name: &self.name,
-            port: self.port,
-            epmd: self.epmd.port(),
-            folder: self.folder.path(),
-            door: &self.door,
-        }
+    fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.try_wait().is_ok_and(|status| status.is_some()))
     }
 
     fn wait_until_up(&mut self) {
@@ -186,11 +179,8 @@ impl Rabbit {
     /// Whether it answers in time; `false` at once when its process ends.
     fn comes_up(&mut self) -> bool {
         let end = Instant::now() + START;
-        while Instant::now() < end {
-            if self.process.try_wait().is_ok_and(|status| status.is_some()) {
-                return false;
-            }
-            if amqp::answers(self.port) && self.try_eval("ok").is_ok() {
+        while Instant::now() < end && !self.has_ended() {
+            if amqp::answers(self.port()) && self.try_eval("ok").is_ok() {
                 return true;
             }
             crate::rest(Duration::from_millis(10));
