@@ -1,10 +1,10 @@
 //! What a server is to be like, and how it is started so.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::door::{self, Door};
@@ -99,15 +99,19 @@ impl RabbitBuilder {
             door: Door::in_folder(folder.path()),
             folder,
         };
-        self.write_files(&place).expect("the files of the server");
-        Rabbit { settings: self, programs: Programs::of_this_machine(), place, process: None }
+        let programs = Programs::of_this_machine();
+        self.write_files(&place, &programs).expect("the files of the server");
+        Rabbit { settings: self, programs, place, process: None }
     }
 
-    fn write_files(&self, place: &Place) -> io::Result<()> {
+    fn write_files(&self, place: &Place, programs: &Programs) -> io::Result<()> {
         let folder = place.folder.path();
         fs::create_dir(folder.join("data"))?;
         fs::write(folder.join("plugins"), "[].\n")?;
         fs::write(folder.join("door.erl"), door::PROGRAM)?;
+        let ctl = folder.join("ctl");
+        fs::write(&ctl, ctl_script(place, programs))?;
+        fs::set_permissions(&ctl, Permissions::from_mode(0o700))?;
         let mut config = self.config.clone();
         if let (Some(files), Some(port)) = (&self.tls, place.tls_port) {
             config.push(format!("listeners.ssl.default = 127.0.0.1:{port}"));
@@ -143,25 +147,36 @@ pub(super) fn unique_name() -> String {
 }
 
 /// What the server and its `rabbitmqctl` must agree on.
-pub(super) fn environment(command: &mut Command, place: &Place) {
-    // Whatever is set for another server is not for this one.
-    let foreign = |name: &str| name.starts_with("RABBITMQ_") || name.starts_with("ERL_");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(foreign)) {
-        command.env_remove(name);
-    }
+fn environment(place: &Place) -> [(&'static str, String); 7] {
     let folder = place.folder.path();
-    command
-        .env("HOME", folder)
-        .env("RABBITMQ_NODENAME", format!("{}@localhost", place.name))
-        .env("RABBITMQ_CONF_ENV_FILE", folder.join("no-environment"))
-        .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
-        .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
-        .env("ERL_EPMD_PORT", place.epmd.port().to_string())
+    let in_folder = |name: &str| folder.join(name).display().to_string();
+    [
+        ("HOME", folder.display().to_string()),
+        ("RABBITMQ_NODENAME", format!("{}@localhost", place.name)),
+        ("RABBITMQ_CONF_ENV_FILE", in_folder("no-environment")),
+        ("RABBITMQ_MNESIA_BASE", in_folder("data")),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", in_folder("plugins")),
+        ("ERL_EPMD_PORT", place.epmd.port().to_string()),
         // Nobody would end the daemon that they start when they do not find one.
-        .env("ERL_ZFLAGS", "-start_epmd false")
-        // Any free port: the default is a range that all of a machine share.
-        .env("RABBITMQ_CTL_DIST_PORT_MIN", "0")
-        .env("RABBITMQ_CTL_DIST_PORT_MAX", "0");
+        ("ERL_ZFLAGS", "-start_epmd false".to_owned()),
+    ]
+}
+
+/// `rabbitmqctl` for this node, for people and for [`Rabbit::ctl`]. What their environment says is for other servers.
+fn ctl_script(place: &Place, programs: &Programs) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let Some(ctl) = programs.ctl() else {
+        let message = format!("no rabbitmqctl beside {0}, and no {0}-ctl", programs.server[0]);
+        return format!("#!/bin/sh\necho {} >&2\nexit 69\n", quoted(&message));
+    };
+    // Any free port: the default is a range that all of a machine share.
+    let ports = ["MIN", "MAX"].map(|end| format!("RABBITMQ_CTL_DIST_PORT_{end}=0"));
+    let variables = environment(place).map(|(name, value)| quoted(&format!("{name}={value}")));
+    let variables = [&ports[..], &variables].concat().join(" \\\n  ");
+    format!(
+        "#!/bin/sh\nexec env -i PATH=\"$PATH\" \\\n  {variables} \\\n  {} \"$@\"\n",
+        quoted(&ctl.display().to_string())
+    )
 }
 
 pub(super) fn spawn(settings: &RabbitBuilder, programs: &Programs, place: &Place) -> Child {
@@ -170,7 +185,11 @@ pub(super) fn spawn(settings: &RabbitBuilder, programs: &Programs, place: &Place
     let said = fs::File::create(folder.join("said")).expect("a file");
     let (program, arguments) = programs.server.split_first().expect("a command");
     let mut command = leash::on_leash(program);
-    environment(&mut command, place);
+    // Whatever is set for another server is not for this one.
+    let foreign = |name: &str| name.starts_with("RABBITMQ_") || name.starts_with("ERL_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(foreign)) {
+        command.env_remove(name);
+    }
     let port = place.distribution_port;
     let erlang = format!(
         // With the name from the start the node need not find out whether it is free, which takes another machine.
@@ -180,6 +199,7 @@ pub(super) fn spawn(settings: &RabbitBuilder, programs: &Programs, place: &Place
     );
     command
         .args(arguments)
+        .envs(environment(place))
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_NODE_PORT", place.port.to_string())
         .env("RABBITMQ_DIST_PORT", port.to_string())

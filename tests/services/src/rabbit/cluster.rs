@@ -3,7 +3,6 @@
 //! Each node has a name server of its own, which says that another node is where a proxy is: so every node reaches every
 //! other by a link of its own.
 
-
 use super::{Rabbit, RabbitBuilder, START, builder};
 use crate::{Mode, Proxy};
 
@@ -38,13 +37,17 @@ impl RabbitCluster {
     #[must_use]
     pub fn with(count: usize, settings: &RabbitBuilder) -> Self {
         let names: Vec<String> = (0..count).map(|_| builder::unique_name()).collect();
-        let mut settings = settings.clone().erlang(&format!("-kernel net_ticktime {TICK}"));
-        settings = settings.config_first("cluster_partition_handling = pause_minority");
-        settings = settings.config("cluster_formation.peer_discovery_backend = classic_config");
+        let first = settings
+            .clone()
+            .erlang(&format!("-kernel net_ticktime {TICK}"))
+            .config_first("cluster_partition_handling = pause_minority");
+        let mut others = first.clone().config("cluster_formation.peer_discovery_backend = classic_config");
         for (n, name) in (1..).zip(&names) {
-            settings = settings.config(&format!("cluster_formation.classic_config.nodes.{n} = {name}@localhost"));
+            others = others.config(&format!("cluster_formation.classic_config.nodes.{n} = {name}@localhost"));
         }
-        let nodes: Vec<Rabbit> = names.iter().map(|name| settings.clone().prepare(name)).collect();
+        // The first one looks for nobody, and so waits for nobody.
+        let settings = [first].into_iter().chain(std::iter::repeat(others));
+        let nodes: Vec<Rabbit> = names.iter().zip(settings).map(|(name, settings)| settings.prepare(name)).collect();
         let mut links = Vec::new();
         for (from, node) in nodes.iter().enumerate() {
             builder::write_cookie(node.folder(), names[0].as_bytes()).expect("the cookie");
@@ -55,15 +58,18 @@ impl RabbitCluster {
             }
         }
         let mut cluster = Self { nodes, links };
-        cluster.restart();
+        // They join it when it is there. All at once they would lock each other out for seconds.
+        let (first, others) = cluster.nodes.split_at_mut(1);
+        first[0].restart();
+        launch(others);
+        cluster.wait_until_whole();
         cluster
     }
 
     /// Starts all nodes again, after `kill -9` of those that still run. All at once: a node may wait for those that went
     /// after it.
     pub fn restart(&mut self) {
-        self.nodes.iter_mut().for_each(Rabbit::launch);
-        self.nodes.iter_mut().for_each(Rabbit::wait_until_up);
+        launch(&mut self.nodes);
         self.wait_until_whole();
     }
 
@@ -128,4 +134,9 @@ impl RabbitCluster {
         let name = answer.ok()?;
         self.nodes.iter().position(|node| node.name() == name.trim_matches('\''))
     }
+}
+
+fn launch(nodes: &mut [Rabbit]) {
+    nodes.iter_mut().for_each(Rabbit::launch);
+    nodes.iter_mut().for_each(Rabbit::wait_until_up);
 }

@@ -14,7 +14,7 @@ mod epmd;
 mod manage;
 mod programs;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -145,11 +145,15 @@ impl Rabbit {
         self.place.door.evaluate(expressions)
     }
 
+    /// The program that is `rabbitmqctl` for this node.
+    #[must_use]
+    pub fn ctl_program(&self) -> PathBuf {
+        self.folder().join("ctl")
+    }
+
     /// Runs `rabbitmqctl` on this node and answers what it writes; panics when it fails. Slow, see above.
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(self.programs.ctl());
-        builder::environment(&mut command, &self.place);
-        let output = command.args(arguments).output().expect("rabbitmqctl");
+        let output = Command::new(self.ctl_program()).args(arguments).output().expect("rabbitmqctl");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "rabbitmqctl {arguments:?}: {text}{errors}");
@@ -192,5 +196,23 @@ impl Rabbit {
 impl Drop for Rabbit {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_node_without_its_name_server_starts_no_daemon_that_outlives_it() {
+        let mut rabbit = Rabbit::start();
+        let port = rabbit.place.epmd.port();
+        rabbit.place.epmd = epmd::Epmd::start();
+        let is_there = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+        crate::eventually("the name server is gone", || !is_there());
+        // What the node does by itself once a minute.
+        rabbit.eval("rabbit_nodes:ensure_epmd()");
+        assert!(!is_there());
     }
 }
