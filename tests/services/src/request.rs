@@ -36,6 +36,13 @@ impl Broker {
         }
     }
 
+    fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Rmq => "rmq",
+        }
+    }
+
     /// The kinds of it that there are.
     fn kinds(self) -> &'static [(&'static str, Kind)] {
         match self {
@@ -49,7 +56,7 @@ impl Broker {
         let found = kinds.iter().find(|(name, _)| *name == flag);
         found.map(|(_, kind)| *kind).ok_or_else(|| {
             let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
-            format!("there is no flag {flag} for {self:?}; there is --broker redis or rmq, then {}", names.join(", "))
+            format!("there is no flag {flag} for {}; there are --broker, then {}", self.name(), names.join(", "))
         })
     }
 }
@@ -123,7 +130,7 @@ mod tests {
             ("--broker sqlite", "there is no broker \"sqlite\" that has servers; there are redis and rmq"),
             (
                 "--broker rmq --sentinel",
-                "there is no flag --sentinel for Rmq; there is --broker redis or rmq, then --standalone, --cluster",
+                "there is no flag --sentinel for rmq; there are --broker, then --standalone, --cluster",
             ),
             ("run", "run needs a command"),
             ("run --broker rmq", "run needs a command"),

@@ -40,11 +40,13 @@ end || Q <- rabbit_amqqueue:list()])"#;
 
 impl Rabbit {
     /// Every queue there is; without those that cannot be asked at the moment.
+    #[must_use]
     pub fn queues(&self) -> Vec<Queue> {
         self.eval(LIST).lines().map(|line| Queue::read(line).unwrap_or_else(|| panic!("a queue: {line:?}"))).collect()
     }
 
     /// A queue of the virtual host `/`, if it is there.
+    #[must_use]
     pub fn queue(&self, name: &str) -> Option<Queue> {
         self.queues().into_iter().find(|queue| queue.vhost == "/" && queue.name == name)
     }

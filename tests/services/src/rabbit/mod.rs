@@ -47,7 +47,6 @@ impl Rabbit {
     }
 
     /// For a server that is not like the others.
-    #[must_use]
     pub fn builder() -> RabbitBuilder {
         RabbitBuilder::default()
     }
@@ -133,6 +132,7 @@ impl Rabbit {
     }
 
     /// Runs Erlang expressions inside of the node and answers the last one's value; panics when that fails.
+    #[allow(clippy::must_use_candidate, reason = "many are sent for what they do")]
     pub fn eval(&self, expressions: &str) -> String {
         self.try_eval(expressions).unwrap_or_else(|error| panic!("{expressions}: {error}"))
     }
@@ -152,6 +152,7 @@ impl Rabbit {
     }
 
     /// Runs `rabbitmqctl` on this node and answers what it writes; panics when it fails. Slow, see above.
+    #[allow(clippy::must_use_candidate, reason = "many are sent for what they do")]
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let output = Command::new(self.ctl_program()).args(arguments).output().expect("rabbitmqctl");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
