@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goose_core::{Error, ErrorKind, QueueName, Result};
+use goose_core::{BoxFuture, Error, ErrorKind, QueueName, Result};
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore, watch};
 
@@ -23,6 +23,7 @@ pub(crate) use self::names::Names;
 use crate::amqp::link::Link;
 use crate::amqp::{Outgoing, Table};
 use crate::options::{QueueType, RmqOptions};
+use crate::publisher::Restore;
 
 /// The priorities of messages. Classic queues have these two levels; quorum queues of RabbitMQ 4 take 5 and more as high.
 pub(crate) const NORMAL: u8 = 0;
@@ -124,21 +125,6 @@ impl Topology {
         });
     }
 
-    /// Sees to it that a message that came back has somewhere to go when it is sent again.
-    ///
-    /// # Errors
-    /// Whatever the server or the connection say.
-    pub(crate) async fn restore(&self, message: &Outgoing) -> Result<()> {
-        self.forget(message);
-        if !message.exchange.is_empty() {
-            self.ensure_cascade().await?;
-        }
-        match self.names.queue_of_key(&message.routing_key) {
-            Some(queue) => self.ensure_queue(&queue).await,
-            None => Ok(()),
-        }
-    }
-
     /// Forgets a queue: a consumer was told that it is gone.
     pub(crate) fn forget_queue(&self, queue: &QueueName) {
         self.known(|known| known.queues.remove(queue));
@@ -180,6 +166,21 @@ impl Topology {
         declare::another_type(refusal, self.arguments.queue_type)
     }
 
+    /// Sees to it that a message that came back has somewhere to go when it is sent again.
+    ///
+    /// # Errors
+    /// Whatever the server or the connection say.
+    pub(crate) async fn restore(&self, message: &Outgoing) -> Result<()> {
+        self.forget(message);
+        if !message.exchange.is_empty() {
+            self.ensure_cascade().await?;
+        }
+        match self.names.queue_of_key(&message.routing_key) {
+            Some(queue) => self.ensure_queue(&queue).await,
+            None => Ok(()),
+        }
+    }
+
     async fn declare_ready(&self, queue: &QueueName) -> Result<()> {
         self.ensure_base().await?;
         // Never closed.
@@ -214,5 +215,11 @@ impl Topology {
         declare::bind_ready(&*channel, &self.names, queue).await?;
         declare::let_go(channel).await;
         Ok(())
+    }
+}
+
+impl Restore for Topology {
+    fn restore<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::restore(self, message))
     }
 }

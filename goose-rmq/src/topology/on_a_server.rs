@@ -82,7 +82,8 @@ async fn publish(channel: &dyn Channel, names: &Names, queue: &QueueName, path: 
     let (exchange, routing_key) = names.address(queue, path);
     let headers = Table::new();
     let message = Outgoing { exchange, routing_key, message_id: id, priority: HIGH, headers, body: Arc::from(*b"x") };
-    assert_eq!(channel.publish(&message).await.unwrap(), Confirmation::Acked { returned: None });
+    let word = channel.publish(&message).await.unwrap();
+    assert!(matches!(word, Confirmation::Acked { returned: None }), "{word:?}");
 }
 
 /// Issue 8: hardly ever late, and never earlier than they may be.
