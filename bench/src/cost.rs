@@ -29,16 +29,16 @@ pub(crate) struct Cost {
 impl Stretch {
     pub(crate) async fn begin(probe: Option<&Probe>) -> Result<Self> {
         let server = match probe {
-            Some(probe) => Some(probe.server_seconds().await?),
+            Some(probe) => probe.server_seconds().await?,
             None => None,
         };
-        Ok(Self { began: Instant::now(), client: client_seconds()?, server })
+        Ok(Self { began: Instant::now(), client: seconds_of("self")?, server })
     }
 
     pub(crate) async fn end(self, probe: Option<&Probe>, jobs: u32) -> Result<Cost> {
-        let (took, client) = (self.began.elapsed().as_secs_f64(), client_seconds()? - self.client);
+        let (took, client) = (self.began.elapsed().as_secs_f64(), seconds_of("self")? - self.client);
         let server = match (probe, self.server) {
-            (Some(probe), Some(before)) => Some(probe.server_seconds().await? - before),
+            (Some(probe), Some(before)) => probe.server_seconds().await?.map(|now| now - before),
             _ => None,
         };
         let per_job = |seconds: f64| seconds * 1e6 / f64::from(jobs);
@@ -46,14 +46,14 @@ impl Stretch {
     }
 }
 
-/// User and system time of this process so far.
-fn client_seconds() -> Result<f64> {
-    let line = std::fs::read_to_string("/proc/self/stat")?;
+/// User and system time of a process so far; `self` is this one.
+pub(crate) fn seconds_of(process: &str) -> Result<f64> {
+    let line = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name in the second field may have spaces in it; it ends with the last parenthesis.
     let fields: Vec<&str> = line.rsplit(')').next().unwrap_or("").split_whitespace().collect();
     let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<f64>().ok());
     match (ticks(11), ticks(12)) {
         (Some(user), Some(system)) => Ok((user + system) * TICK),
-        _ => Err("cannot read the processor time of this process from /proc/self/stat".into()),
+        _ => Err(format!("cannot read the processor time of a process from /proc/{process}/stat").into()),
     }
 }

@@ -12,10 +12,15 @@ use crate::Result;
 ///
 /// Threads and not tasks: timers of a runtime have a resolution of a millisecond, which is what is to be measured.
 pub(crate) fn to(url: &str, one_way: Duration) -> Result<String> {
-    let server = url.strip_prefix("redis://").ok_or("only a plain redis:// server can be reached through the link")?;
-    let server = server.rsplit('@').next().unwrap_or(server).split('/').next().unwrap_or(server).to_owned();
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if !matches!(scheme, "redis" | "amqp") {
+        return Err("only a plain redis:// or amqp:// server can be reached through the link".into());
+    }
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
+    let server = rest.split('/').next().unwrap_or(rest).to_owned();
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let near = format!("redis://127.0.0.1:{}", listener.local_addr()?.port());
+    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
+    let near = format!("{scheme}://{user}127.0.0.1:{}", listener.local_addr()?.port());
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
             if let Ok(far) = TcpStream::connect(&server)

@@ -1,6 +1,10 @@
 //! The command line.
 
+use std::fmt;
 use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use goose_rmq::QueueType;
 
 use crate::Result;
 
@@ -10,7 +14,7 @@ How fast a broker is, through client and worker as users have them, beside a raw
 
 usage: goose-bench [--broker NAME] [options]
 
-  --broker NAME    sqlite or redis; sqlite by default
+  --broker NAME    sqlite, redis, rmq (classic queues) or rmq-quorum; sqlite by default
   --url URL        a server that is there already; by default one is started and ended with the run
   --jobs N         jobs per figure, 1000 or more; 200000 by default
   --rounds N       how often each figure is taken; the median counts; 3 by default
@@ -23,12 +27,44 @@ usage: goose-bench [--broker NAME] [options]
   --json           one object a line: broker, scenario, in_flight, value, unit, raw, ratio
   --help           this
 
-GOOSE_REDIS_SERVER=COMMAND names the server to start instead of redis-server.";
+GOOSE_REDIS_SERVER=COMMAND names the server to start instead of redis-server,
+GOOSE_RABBITMQ_SERVER=COMMAND that instead of rabbitmq-server.";
+
+/// The brokers by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    Sqlite,
+    Redis,
+    Rmq(QueueType),
+}
+
+const NAMES: [(Which, &str); 4] = [
+    (Which::Sqlite, "sqlite"),
+    (Which::Redis, "redis"),
+    (Which::Rmq(QueueType::Classic), "rmq"),
+    (Which::Rmq(QueueType::Quorum), "rmq-quorum"),
+];
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NAMES.iter().find(|(which, _)| which == self).map_or("?", |(_, name)| name))
+    }
+}
+
+impl FromStr for Which {
+    type Err = goose_core::BoxError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = NAMES.iter().find(|(_, name)| *name == text).map(|(which, _)| *which);
+        let names = NAMES.map(|(_, name)| name).join(", ");
+        Ok(known.ok_or_else(|| format!("no broker {text:?}; there is {names}"))?)
+    }
+}
 
 /// What to measure, and how to say it.
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) broker: String,
+    pub(crate) broker: Which,
     pub(crate) url: Option<String>,
     pub(crate) json: bool,
     pub(crate) jobs: u32,
@@ -45,7 +81,7 @@ impl Options {
     /// `None` when only help was asked for.
     pub(crate) fn from_args(mut args: impl Iterator<Item = String>) -> Result<Option<Self>> {
         let mut options = Self {
-            broker: "sqlite".to_owned(),
+            broker: Which::Sqlite,
             url: None,
             json: false,
             jobs: 200_000,
@@ -61,7 +97,7 @@ impl Options {
             let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
             match flag.as_str() {
                 "--help" | "-h" => return Ok(None),
-                "--broker" => options.broker = value()?,
+                "--broker" => options.broker = value()?.parse()?,
                 "--url" => options.url = Some(value()?),
                 "--jobs" => options.jobs = number(&flag, &value()?)?,
                 "--rounds" => options.rounds = number(&flag, &value()?)?,
@@ -75,16 +111,13 @@ impl Options {
                 _ => return Err(format!("unknown flag {flag}; --help lists what there is").into()),
             }
         }
-        if !matches!(options.broker.as_str(), "sqlite" | "redis") {
-            return Err(format!("no broker {:?}; there is sqlite, redis", options.broker).into());
-        }
         if options.jobs < 1000 {
             return Err(format!("--jobs {} is too few to measure, give 1000 or more", options.jobs).into());
         }
-        if options.url.is_some() && options.broker != "redis" {
-            return Err(format!("--url goes with --broker redis; {} needs no server", options.broker).into());
+        if options.url.is_some() && options.broker == Which::Sqlite {
+            return Err("--url goes with a broker that has a server; sqlite needs none".into());
         }
-        if options.scale && options.broker != "redis" {
+        if options.scale && options.broker != Which::Redis {
             return Err(format!("--scale goes with --broker redis, not with {}", options.broker).into());
         }
         if options.scale && options.url.is_some() {
@@ -112,16 +145,16 @@ mod tests {
     #[test]
     fn flags_are_read() {
         let options = parse("--broker redis --jobs 5000 --rounds 7 --json --cpu --only drain").unwrap().unwrap();
-        assert_eq!((options.broker.as_str(), options.jobs, options.rounds.get()), ("redis", 5000, 7));
+        assert_eq!((options.broker, options.jobs, options.rounds.get()), (Which::Redis, 5000, 7));
         assert!(options.json && options.cpu && !options.scale);
         assert_eq!(options.only.as_deref(), Some("drain"));
-        assert!(parse("--broker x --help").unwrap().is_none());
+        assert!(parse("--broker rmq --help").unwrap().is_none());
     }
 
     #[test]
     fn mistakes_say_what_to_do() {
         for (line, message) in [
-            ("--broker rabbit", "no broker \"rabbit\"; there is sqlite, redis"),
+            ("--broker rabbit", "no broker \"rabbit\"; there is sqlite, redis, rmq, rmq-quorum"),
             ("--jobs", "--jobs needs a value"),
             ("--jobs 0x", "--jobs needs a number greater than zero, not \"0x\""),
             ("--jobs 10", "--jobs 10 is too few to measure, give 1000 or more"),
@@ -132,7 +165,7 @@ mod tests {
                 "--scale fills a server and empties it, so it starts its own; leave out --url",
             ),
             ("--ten-million", "--ten-million goes with --scale"),
-            ("--url redis://x", "--url goes with --broker redis; sqlite needs no server"),
+            ("--url redis://x", "--url goes with a broker that has a server; sqlite needs none"),
             ("--fast", "unknown flag --fast; --help lists what there is"),
         ] {
             assert_eq!(parse(line).unwrap_err().to_string(), message);

@@ -8,7 +8,7 @@ use goose_core::broker::Broker;
 use goose_worker::{Pool, Worker};
 
 use crate::Result;
-use crate::broker::{self, open};
+use crate::broker::{At, connect, open};
 use crate::cost::{Cost, Stretch};
 use crate::jobs::{Counter, NoOp};
 use crate::latency;
@@ -49,11 +49,8 @@ struct Bench<'a> {
 
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let opened = open(options).await?;
-    let probe = match &opened.url {
-        Some(url) => Some(Probe::connect(url, options.bare).await?),
-        None => None,
-    };
-    let report = Report { broker: options.broker.clone(), json: options.json };
+    let probe = Probe::of(&opened.at, options.bare).await?;
+    let report = Report { broker: options.broker.to_string(), json: options.json };
     let bench = Bench { options, report, broker: Arc::clone(&opened.broker), probe };
     bench.report.head();
     for callers in [1, 25, 100] {
@@ -79,9 +76,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    if let Some(url) = &opened.url {
-        bench.over_link(url).await?;
-    }
+    bench.over_link(&opened.at).await?;
     opened.broker.close().await?;
     Ok(())
 }
@@ -92,14 +87,12 @@ impl Bench<'_> {
     }
 
     /// A worker with 25 hands behind a link of one millisecond each way.
-    async fn over_link(&self, url: &str) -> Result<()> {
+    async fn over_link(&self, at: &At) -> Result<()> {
         let name = "drain, 1 ms link each way";
-        if !self.wants(name) {
-            return Ok(());
-        }
-        let near = link::to(url, ONE_WAY)?;
+        let Some(url) = at.url().filter(|_| self.wants(name)) else { return Ok(()) };
+        let near = at.by(link::to(url, ONE_WAY)?);
         let report = Report { broker: self.report.broker.clone(), json: self.report.json };
-        let (broker, probe) = (broker::redis(&near).await?, Some(Probe::connect(&near, self.options.bare).await?));
+        let (broker, probe) = (connect(&near).await?, Probe::of(&near, self.options.bare).await?);
         let bench = Bench { options: self.options, report, broker, probe };
         bench.throughput(name, 25, Work::Drain { running: 25, held: HELD_OVER_LINK }).await?;
         bench.broker.close().await?;

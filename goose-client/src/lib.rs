@@ -56,6 +56,8 @@
 //! | `sqlite` | no | re-exports `goose-sqlite` as `goose_client::sqlite` |
 //! | `redis` | no | re-exports `goose-redis` as `goose_client::redis` |
 //! | `redis-tls` | no | the same, with TLS for `rediss://` |
+//! | `rmq` | no | re-exports `goose-rmq` as `goose_client::rmq` |
+//! | `rmq-tls` | no | the same, with TLS for `amqps://` |
 
 mod bulk;
 mod client;
@@ -83,5 +85,7 @@ pub use goose_core::{
 
 #[cfg(feature = "redis")]
 pub use goose_redis as redis;
+#[cfg(feature = "rmq")]
+pub use goose_rmq as rmq;
 #[cfg(feature = "sqlite")]
 pub use goose_sqlite as sqlite;

@@ -6,16 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
-use goose_core::{BoxFuture, Error, Job, Result};
+use goose_core::{BoxFuture, Error, ErrorKind, Job, Result};
 use parking_lot::Mutex;
 
 use crate::RmqOptions;
+use crate::amqp::lapin::Connector;
 use crate::amqp::link::Link;
+use crate::amqp::{Connect, Role, Table};
 use crate::enqueue;
 use crate::error::closed;
-use crate::publisher::Publisher;
+use crate::publisher::{Publisher, Restore};
 use crate::runtime::Runtime;
 use crate::topology::Topology;
+use crate::{session, strays};
 
 /// How long closing waits for the sessions to end in good order.
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
@@ -39,6 +42,8 @@ pub(crate) struct Inner {
     /// Every open session, so that closing the broker stops them.
     sessions: Mutex<Vec<Arc<dyn OpenSession>>>,
     closed: AtomicBool,
+    /// Whether somebody here looks after what could not be routed.
+    sweeping: AtomicBool,
 }
 
 /// The connections of one broker, one for each role.
@@ -66,6 +71,27 @@ impl RmqBroker {
     /// See [`RmqOptions::open`].
     pub async fn connect(url: &str) -> Result<Self> {
         RmqOptions::new(url).open().await
+    }
+
+    pub(crate) async fn open(options: RmqOptions) -> Result<Self> {
+        let connect: Arc<dyn Connect> = Arc::new(Connector::new(&options)?);
+        let runtime = Runtime::start().map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "cannot start a thread for the connections").with_source(error)
+        })?;
+        let open = |role| {
+            let servers = options.urls.len();
+            Link::open(Arc::clone(&connect), role, options.connect_timeout, servers, runtime.handle())
+        };
+        // The first alone: what is wrong with one is wrong with all, and is told once.
+        let control = open(Role::Control).await?;
+        let (publish, consume) = tokio::join!(open(Role::Publish), open(Role::Consume));
+        let links = Links { publish: publish?, consume: consume?, control };
+        let topology = Arc::new(Topology::new(Arc::clone(&links.control), &options, Table::new()));
+        let restore = Arc::clone(&topology) as Arc<dyn Restore>;
+        let publisher = Publisher::new(Arc::clone(&links.publish), &options, restore, runtime.handle());
+        let (sessions, closed, sweeping) = Default::default();
+        let inner = Arc::new(Inner { options, runtime, links, topology, publisher, sessions, closed, sweeping });
+        Ok(Self { inner })
     }
 }
 
@@ -134,8 +160,10 @@ impl Broker for RmqBroker {
     fn consume(&self, options: ConsumerOptions) -> BoxFuture<'_, Result<Box<dyn Consumer>>> {
         Box::pin(async move {
             self.inner.check_open()?;
-            let _ = options;
-            Err(Error::unsupported("rmq", "consuming"))
+            if !self.inner.sweeping.swap(true, Ordering::AcqRel) {
+                self.inner.runtime.spawn(strays::bring_back(Arc::downgrade(&self.inner)));
+            }
+            session::open(Arc::clone(&self.inner), options).await
         })
     }
 

@@ -26,6 +26,8 @@ mod dead;
 mod delay;
 mod enqueue;
 mod error;
+#[cfg(feature = "fault-injection")]
+mod fault_injection;
 mod log;
 mod message;
 mod options;
@@ -33,6 +35,7 @@ mod outbox;
 mod publisher;
 mod runtime;
 mod session;
+mod strays;
 mod topology;
 
 pub use broker::RmqBroker;

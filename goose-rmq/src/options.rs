@@ -55,11 +55,31 @@ impl RmqOptions {
         }
     }
 
+    /// What the names of all queues and exchanges start with, `goose` by default.
+    /// Programs with different prefixes see nothing of each other.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// What kind of queues hold the jobs; classic ones by default.
+    pub fn queue_type(mut self, queue_type: QueueType) -> Self {
+        self.queue_type = queue_type;
+        self
+    }
+
+    /// How often a job may be taken from dead workers before it counts as what kills them and is buried;
+    /// 3 by default: the fourth crash buries it.
+    pub fn max_recoveries(mut self, max_recoveries: u32) -> Self {
+        self.max_recoveries = max_recoveries;
+        self
+    }
+
     /// Connects and checks the server.
     ///
     /// # Errors
     /// To be written.
     pub async fn open(self) -> Result<RmqBroker> {
-        unimplemented!()
+        RmqBroker::open(self).await
     }
 }

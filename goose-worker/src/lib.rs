@@ -60,6 +60,8 @@
 //! | `sqlite` | no | re-exports `goose-sqlite` as `goose_worker::sqlite` |
 //! | `redis` | no | re-exports `goose-redis` as `goose_worker::redis` |
 //! | `redis-tls` | no | the same, with TLS for `rediss://` |
+//! | `rmq` | no | re-exports `goose-rmq` as `goose_worker::rmq` |
+//! | `rmq-tls` | no | the same, with TLS for `amqps://` |
 
 mod builder;
 mod cancellation;
@@ -106,6 +108,8 @@ pub use goose_core::{
 
 #[cfg(feature = "redis")]
 pub use goose_redis as redis;
+#[cfg(feature = "rmq")]
+pub use goose_rmq as rmq;
 #[cfg(feature = "sqlite")]
 pub use goose_sqlite as sqlite;
 

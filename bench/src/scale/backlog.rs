@@ -37,17 +37,17 @@ pub(super) async fn measure(stage: &Stage<'_>) -> Result<Duration> {
     let broker = stage.broker().await?;
     let client = client(&broker);
     let large = if stage.options.ten_million { 10 * MILLION } else { MILLION };
-    let before = stage.probe.memory().await?;
+    let before = stage.redis()?.memory().await?;
     let ids = fill(&client, SMALL).await?;
     let small_costs = costs(stage, &broker, &client, &ids).await?;
 
-    stage.probe.slow_calls().await?;
+    stage.redis()?.slow_calls().await?;
     let began = Instant::now();
     let ids = fill(&client, large - SMALL).await?;
     let filled_in = began.elapsed() / (large / MILLION);
     stage.say_longest(&format!("enqueue {large} jobs")).await?;
     let held = f64::from(u32::try_from(stage.held(&broker).await?)?);
-    stage.say("memory per job in line", 1, "bytes", (stage.probe.memory().await? - before) / held);
+    stage.say("memory per job in line", 1, "bytes", (stage.redis()?.memory().await? - before) / held);
 
     let large_costs = costs(stage, &broker, &client, &ids).await?;
     let compare = |what: &str, in_flight, unit, of: fn(&Costs) -> &Vec<f64>| {

@@ -18,7 +18,7 @@ use crate::Result;
 use crate::broker::start;
 use crate::jobs::NoOp;
 use crate::options::Options;
-use crate::probe::Probe;
+use crate::probe::{Probe, RedisProbe};
 use crate::report::{Figure, Report};
 
 /// What counts as large.
@@ -43,8 +43,8 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     if !first.is_ok_and(|status| status.success()) {
         eprintln!("the server has no priority here; the longest calls are those of a server that waits, too");
     }
-    let probe = Probe::connect(&server.url(), false).await?;
-    let report = Report { broker: options.broker.clone(), json: options.json };
+    let probe = Probe::Redis(RedisProbe::connect(&server.url(), false).await?);
+    let report = Report { broker: options.broker.to_string(), json: options.json };
     let stage = Stage { options, report, server, probe };
     stage.report.head();
     let filled_in = backlog::measure(&stage).await?;
@@ -61,6 +61,14 @@ impl Stage<'_> {
         Ok(RedisOptions::new(self.server.url()).open().await?)
     }
 
+    /// What only a probe of Redis can tell.
+    fn redis(&self) -> Result<&RedisProbe> {
+        match &self.probe {
+            Probe::Redis(probe) => Ok(probe),
+            Probe::Rmq(_) => Err("the scale is that of Redis".into()),
+        }
+    }
+
     /// Empties the server for the next step.
     fn clear(&self) {
         self.server.ask(&["FLUSHALL"]);
@@ -75,7 +83,7 @@ impl Stage<'_> {
     /// busy with others. The worst of those over the limit are named on the
     /// error output.
     async fn say_longest(&self, of: &str) -> Result<()> {
-        let mut calls = self.probe.slow_calls().await?;
+        let mut calls = self.redis()?.slow_calls().await?;
         // Ours, not the broker's.
         calls.retain(|call| !["SLOWLOG", "FLUSHALL", "INFO"].iter().any(|word| call.words.starts_with(word)));
         let longest = calls.iter().map(|call| call.millis).fold(0.0, f64::max);

@@ -79,29 +79,34 @@ pub(super) async fn bind_ready(channel: &dyn Channel, names: &Names, queue: &Que
     channel.bind_queue(&names.ready(queue), &names.due(), &names::pattern_of_queue(queue)).await
 }
 
-/// What to make of a refusal: `Ok` if the queue can be used as it is.
-pub(super) fn judge(refusal: Error, queue: &QueueName, ready: &str, queue_type: QueueType) -> Result<()> {
-    let Some(what) = differing_argument(&format!("{refusal:#}")).map(str::to_owned) else { return Err(refusal) };
-    if what == "x-queue-type" {
-        let (is, wants) = match queue_type {
-            QueueType::Classic => ("is not a classic queue", "QueueType::Quorum"),
-            QueueType::Quorum => ("is not a quorum queue", "QueueType::Classic"),
-        };
-        let message = format!(
-            "the RabbitMQ queue {ready:?} is there already and {is}; open the broker with {wants}, or with another prefix, \
-             or drain and delete the queue"
-        );
-        return Err(Error::new(ErrorKind::Misconfigured, message).with_source(refusal));
+/// What to make of a refusal: `Ok` if the ready queue can be used as it is.
+pub(super) fn judge(refusal: Error, ready: &str, queue_type: QueueType) -> Result<()> {
+    let Some(argument) = differing_argument(&format!("{refusal:#}")).map(str::to_owned) else { return Err(refusal) };
+    if argument == TYPE {
+        return Err(another_type(refusal, queue_type));
     }
-    tracing::warn!(
-        %queue,
-        ready,
-        argument = what,
-        error = format!("{refusal:#}"),
-        "a queue was declared with another argument before and is used as it is"
-    );
+    let error = format!("{refusal:#}");
+    tracing::warn!(ready, argument, error, "a queue was declared with another argument before and is used as it is");
     Ok(())
 }
+
+/// The error for what an installation with the other type of queues has declared.
+pub(super) fn another_type(refusal: Error, queue_type: QueueType) -> Error {
+    if differing_argument(&format!("{refusal:#}")) != Some(TYPE) {
+        return refusal;
+    }
+    let (wanted, other) = match queue_type {
+        QueueType::Classic => ("classic", "QueueType::Quorum"),
+        QueueType::Quorum => ("quorum", "QueueType::Classic"),
+    };
+    let message = format!(
+        "a queue of this prefix is there already and is not a {wanted} queue; open the broker with {other}, or with \
+         another prefix, or drain and delete the queue"
+    );
+    Error::new(ErrorKind::Misconfigured, message).with_source(refusal)
+}
+
+const TYPE: &str = "x-queue-type";
 
 /// The argument that the server names when it refuses: `inequivalent arg 'x-max-priority' for queue …`.
 fn differing_argument(refusal: &str) -> Option<&str> {
@@ -164,19 +169,18 @@ mod tests {
 
     #[test]
     fn another_type_of_queue_is_refused_and_anything_else_is_taken_as_it_is() {
-        let queue = QueueName::default();
         let other_type = "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'goose/v1/queue/default' in \
                           vhost '/': received the value 'quorum' of type 'longstr' but current is none";
-        let error = judge(refusal(other_type), &queue, "goose/v1/queue/default", QueueType::Quorum).unwrap_err();
+        let error = judge(refusal(other_type), "goose/v1/queue/default", QueueType::Quorum).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert_eq!(
             error.to_string(),
-            "the RabbitMQ queue \"goose/v1/queue/default\" is there already and is not a quorum queue; open the broker \
-             with QueueType::Classic, or with another prefix, or drain and delete the queue"
+            "a queue of this prefix is there already and is not a quorum queue; open the broker with QueueType::Classic, \
+             or with another prefix, or drain and delete the queue"
         );
         let other = other_type.replace("x-queue-type", "x-max-priority");
-        judge(refusal(other.leak()), &queue, "q", QueueType::Classic).unwrap();
-        let unknown = judge(refusal("PRECONDITION_FAILED - out of luck"), &queue, "q", QueueType::Classic);
+        judge(refusal(other.leak()), "q", QueueType::Classic).unwrap();
+        let unknown = judge(refusal("PRECONDITION_FAILED - out of luck"), "q", QueueType::Classic);
         assert_eq!(unknown.unwrap_err().to_string(), "the server refuses the queue");
     }
 

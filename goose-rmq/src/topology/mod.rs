@@ -7,12 +7,14 @@
 mod arguments;
 mod declare;
 mod names;
+#[cfg(test)]
+mod on_a_server;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goose_core::{ErrorKind, QueueName, Result};
+use goose_core::{BoxFuture, Error, ErrorKind, QueueName, Result};
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore, watch};
 
@@ -21,6 +23,7 @@ pub(crate) use self::names::Names;
 use crate::amqp::link::Link;
 use crate::amqp::{Outgoing, Table};
 use crate::options::{QueueType, RmqOptions};
+use crate::publisher::Restore;
 
 /// The priorities of messages. Classic queues have these two levels; quorum queues of RabbitMQ 4 take 5 and more as high.
 pub(crate) const NORMAL: u8 = 0;
@@ -102,7 +105,7 @@ impl Topology {
         let declare = || async {
             self.ensure_base().await?;
             let channel = self.link.channel().await?;
-            declare::cascade(&*channel, &self.names, &self.arguments).await?;
+            declare::cascade(&*channel, &self.names, &self.arguments).await.map_err(|error| self.told(error))?;
             declare::let_go(channel).await;
             Ok(())
         };
@@ -120,21 +123,6 @@ impl Topology {
                 known.queues.remove(&queue);
             }
         });
-    }
-
-    /// Sees to it that a message that came back has somewhere to go when it is sent again.
-    ///
-    /// # Errors
-    /// Whatever the server or the connection say.
-    pub(crate) async fn restore(&self, message: &Outgoing) -> Result<()> {
-        self.forget(message);
-        if !message.exchange.is_empty() {
-            self.ensure_cascade().await?;
-        }
-        match self.names.queue_of_key(&message.routing_key) {
-            Some(queue) => self.ensure_queue(&queue).await,
-            None => Ok(()),
-        }
     }
 
     /// Forgets a queue: a consumer was told that it is gone.
@@ -156,11 +144,15 @@ impl Topology {
         look(&mut known)
     }
 
-    async fn ensure_base(&self) -> Result<()> {
+    /// Sees to it that there are the exchange of what is due and the place for what cannot be routed.
+    ///
+    /// # Errors
+    /// Whatever the server or the connection say.
+    pub(crate) async fn ensure_base(&self) -> Result<()> {
         let once = self.known(|known| Arc::clone(&known.base));
         let declare = || async {
             let channel = self.link.channel().await?;
-            declare::base(&*channel, &self.names, &self.arguments).await?;
+            declare::base(&*channel, &self.names, &self.arguments).await.map_err(|error| self.told(error))?;
             if self.arguments.queue_type == QueueType::Quorum {
                 declare::dead_letters(&*channel, &self.names, &self.dead).await?;
             }
@@ -168,6 +160,25 @@ impl Topology {
             Ok(())
         };
         once.get_or_try_init(declare).await.copied()
+    }
+
+    fn told(&self, refusal: Error) -> Error {
+        declare::another_type(refusal, self.arguments.queue_type)
+    }
+
+    /// Sees to it that a message that came back has somewhere to go when it is sent again.
+    ///
+    /// # Errors
+    /// Whatever the server or the connection say.
+    pub(crate) async fn restore(&self, message: &Outgoing) -> Result<()> {
+        self.forget(message);
+        if !message.exchange.is_empty() {
+            self.ensure_cascade().await?;
+        }
+        match self.names.queue_of_key(&message.routing_key) {
+            Some(queue) => self.ensure_queue(&queue).await,
+            None => Ok(()),
+        }
     }
 
     async fn declare_ready(&self, queue: &QueueName) -> Result<()> {
@@ -198,11 +209,17 @@ impl Topology {
         }
         let ready = self.names.ready(queue);
         if let Some(refusal) = refusal {
-            declare::judge(refusal, queue, &ready, self.arguments.queue_type)?;
+            declare::judge(refusal, &ready, self.arguments.queue_type)?;
         }
         let channel = self.link.channel().await?;
         declare::bind_ready(&*channel, &self.names, queue).await?;
         declare::let_go(channel).await;
         Ok(())
+    }
+}
+
+impl Restore for Topology {
+    fn restore<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::restore(self, message))
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Read in this order:
 //! - `jobs`: what the two processes have in common, the types of the jobs.
-//! - `place`: where they meet: a SQLite file, or a Redis server.
+//! - `place`: where they meet: a SQLite file, or a server of Redis or RabbitMQ.
 //! - `producer`: the process you start. It enqueues, starts the worker, waits, and adds up.
 //! - `worker`: the same program once more, as the process that runs the jobs.
 //! - `worker_process`: starting it, stopping it, and killing it with `--crash`.
 //! - `summary`: whether every job is accounted for.
 //!
-//! `cargo xtask quickstart [DIR] [--crash] [--db PATH]` runs it, with `--broker redis [--url URL]` over Redis.
+//! `cargo xtask quickstart [DIR] [--crash] [--db PATH]` runs it, with `--broker redis` or
+//! `--broker rmq` (and `[--url URL]`) over a server.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program on the command line talks to its user")]
 
 mod files;

@@ -7,14 +7,14 @@ use crate::Result;
 use crate::place::{Address, Place};
 
 pub(crate) const USAGE: &str = "\
-Usage: quickstart [DIR] [--crash] [--broker sqlite|redis] [--db PATH] [--url URL]
+Usage: quickstart [DIR] [--crash] [--broker sqlite|redis|rmq] [--db PATH] [--url URL]
 
   DIR            the folder whose files are counted (default: the current one)
   --crash        kill the worker half-way and let a second one take over
-  --broker NAME  sqlite, the default, or redis
+  --broker NAME  sqlite, the default, redis or rmq
   --db PATH      keep the jobs in this SQLite file (default: a temporary one)
-  --url URL      keep the jobs on this Redis server, in keys that begin with goose-quickstart
-                 (default: redis://localhost)
+  --url URL      keep the jobs on this server of Redis or RabbitMQ, in keys or queues that begin with
+                 goose-quickstart (default: redis://localhost or amqp://localhost)
 ";
 
 /// What this process is asked to be.
@@ -44,8 +44,8 @@ pub(crate) enum Queue {
     Temporary,
     /// In this SQLite file.
     File(PathBuf),
-    /// On the Redis server with this URL.
-    Redis(String),
+    /// On a server.
+    Server(Address),
 }
 
 /// The word that makes this program a worker.
@@ -88,11 +88,14 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Rol
 /// What the flags about the queue say together.
 fn queue(broker: Option<&OsStr>, db: Option<OsString>, url: Option<OsString>) -> Result<Queue> {
     let has_url = url.is_some();
-    let place = url.unwrap_or_else(|| "redis://localhost".into());
-    match Address::from_words(broker.unwrap_or(OsStr::new("sqlite")), place)? {
-        Address::Redis(_) if db.is_some() => Err(format!("--db is for --broker sqlite\n\n{USAGE}").into()),
-        Address::Redis(url) => Ok(Queue::Redis(url)),
-        Address::Sqlite(_) if has_url => Err(format!("--url is for --broker redis\n\n{USAGE}").into()),
+    let broker = broker.unwrap_or(OsStr::new("sqlite"));
+    let here = if broker == "rmq" { "amqp://localhost" } else { "redis://localhost" };
+    match Address::from_words(broker, url.unwrap_or_else(|| here.into()))? {
+        Address::Redis(_) | Address::Rmq(_) if db.is_some() => {
+            Err(format!("--db is for --broker sqlite\n\n{USAGE}").into())
+        }
+        server @ (Address::Redis(_) | Address::Rmq(_)) => Ok(Queue::Server(server)),
+        Address::Sqlite(_) if has_url => Err(format!("--url is for --broker redis or rmq\n\n{USAGE}").into()),
         Address::Sqlite(_) => Ok(db.map_or(Queue::Temporary, |db| Queue::File(db.into()))),
     }
 }
@@ -108,12 +111,14 @@ mod tests {
     #[test]
     fn every_flag_is_understood_and_nothing_else() {
         let options = |dir: &str, crash, queue| Role::Producer(Options { dir: dir.into(), crash, queue });
-        let redis = |url: &str| Queue::Redis(url.to_owned());
+        let redis = |url: &str| Queue::Server(Address::Redis(url.to_owned()));
+        let rmq = |url: &str| Queue::Server(Address::Rmq(url.to_owned()));
         assert_eq!(parse_words("").unwrap(), options(".", false, Queue::Temporary));
         assert_eq!(parse_words("--crash src --db x.db").unwrap(), options("src", true, Queue::File("x.db".into())));
         assert_eq!(parse_words("--broker redis src").unwrap(), options("src", false, redis("redis://localhost")));
         assert_eq!(parse_words("--url redis://x --broker redis").unwrap(), options(".", false, redis("redis://x")));
-        for queue in [Queue::Temporary, Queue::File("x.db".into()), redis("redis://x")] {
+        assert_eq!(parse_words("--broker rmq").unwrap(), options(".", false, rmq("amqp://localhost")));
+        for queue in [Queue::Temporary, Queue::File("x.db".into()), redis("redis://x"), rmq("amqp://x")] {
             let place = Place::new(&queue).unwrap();
             let worker = Role::Worker { address: place.address.clone(), results: place.results.clone() };
             assert_eq!(parse(worker_arguments(&place)).unwrap(), worker);
@@ -122,9 +127,10 @@ mod tests {
             ("--fast", "there is no flag \"--fast\""),
             ("a b", "\"b\" is one folder too many"),
             ("--db", "\"--db\" needs a value"),
-            ("--broker kafka", "there is no broker \"kafka\"; there is sqlite and redis"),
-            ("--url redis://x", "--url is for --broker redis"),
+            ("--broker kafka", "there is no broker \"kafka\"; there is sqlite, redis and rmq"),
+            ("--url redis://x", "--url is for --broker redis or rmq"),
             ("--db x.db --broker redis", "--db is for --broker sqlite"),
+            ("--db x.db --broker rmq", "--db is for --broker sqlite"),
         ] {
             let error = parse_words(line).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");

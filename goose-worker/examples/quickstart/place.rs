@@ -18,6 +18,8 @@ pub(crate) enum Address {
     Sqlite(PathBuf),
     /// The URL of a server, a cluster or Sentinels.
     Redis(String),
+    /// The URL of a server or of a node of a cluster.
+    Rmq(String),
 }
 
 impl Address {
@@ -32,6 +34,13 @@ impl Address {
             }
             #[cfg(not(feature = "redis"))]
             Self::Redis(_) => Err("this program was built without Redis; build it with --features sqlite,redis".into()),
+            #[cfg(feature = "rmq")]
+            Self::Rmq(url) => {
+                let options = goose_worker::rmq::RmqOptions::new(url).prefix("goose-quickstart");
+                Ok(Arc::new(options.open().await?))
+            }
+            #[cfg(not(feature = "rmq"))]
+            Self::Rmq(_) => Err("this program was built without RabbitMQ; build it with --features sqlite,rmq".into()),
         }
     }
 
@@ -40,17 +49,17 @@ impl Address {
         match self {
             Self::Sqlite(path) => ["sqlite".into(), path.into()],
             Self::Redis(url) => ["redis".into(), url.into()],
+            Self::Rmq(url) => ["rmq".into(), url.into()],
         }
     }
 
     pub(crate) fn from_words(broker: &OsStr, place: OsString) -> Result<Self> {
+        let url = |place: OsString| place.into_string().map_err(|url| format!("{} is not a URL", url.display()));
         match broker.to_str() {
             Some("sqlite") => Ok(Self::Sqlite(place.into())),
-            Some("redis") => {
-                let url = place.into_string().map_err(|url| format!("{} is not a URL", url.display()))?;
-                Ok(Self::Redis(url))
-            }
-            _ => Err(format!("there is no broker {broker:?}; there is sqlite and redis").into()),
+            Some("redis") => Ok(Self::Redis(url(place)?)),
+            Some("rmq") => Ok(Self::Rmq(url(place)?)),
+            _ => Err(format!("there is no broker {broker:?}; there is sqlite, redis and rmq").into()),
         }
     }
 }
@@ -71,7 +80,7 @@ impl Place {
         }
         let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
         let address = match queue {
-            Queue::Redis(url) => Address::Redis(url.clone()),
+            Queue::Server(address) => address.clone(),
             Queue::Temporary | Queue::File(_) => Address::Sqlite(folder.path().join("jobs.db")),
         };
         Ok(Self { address, results: folder.path().join("results"), temporary: Some(folder) })
@@ -88,7 +97,9 @@ impl Place {
 
     pub(crate) fn what_is_left(&self) -> String {
         match (&self.address, &self.temporary) {
-            (Address::Redis(_), _) => "the other jobs stay on the server for as long as it keeps them".to_owned(),
+            (Address::Redis(_) | Address::Rmq(_), _) => {
+                "the other jobs stay on the server for as long as it keeps them".to_owned()
+            }
             (Address::Sqlite(_), Some(_)) => "the temporary queue is removed".to_owned(),
             (Address::Sqlite(db), None) => format!("the other jobs stay in {}", db.display()),
         }
@@ -114,7 +125,8 @@ mod tests {
 
     #[test]
     fn an_address_survives_the_command_line() {
-        for address in [Address::Sqlite("a/b.db".into()), Address::Redis("redis://localhost/1".to_owned())] {
+        let servers = [Address::Redis("redis://localhost/1".to_owned()), Address::Rmq("amqp://localhost".to_owned())];
+        for address in servers.into_iter().chain([Address::Sqlite("a/b.db".into())]) {
             let [broker, place] = address.words();
             assert_eq!(Address::from_words(&broker, place).unwrap(), address);
         }
@@ -125,5 +137,12 @@ mod tests {
     async fn a_program_without_redis_says_how_to_get_it() {
         let error = Address::Redis("redis://localhost".to_owned()).open().await.unwrap_err().to_string();
         assert!(error.contains("--features sqlite,redis"), "{error}");
+    }
+
+    #[cfg(not(feature = "rmq"))]
+    #[tokio::test]
+    async fn a_program_without_rabbitmq_says_how_to_get_it() {
+        let error = Address::Rmq("amqp://localhost".to_owned()).open().await.unwrap_err().to_string();
+        assert!(error.contains("--features sqlite,rmq"), "{error}");
     }
 }

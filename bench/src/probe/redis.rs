@@ -1,4 +1,4 @@
-//! The raw probe: what the same client crate costs on the same server without Goose.
+//! The raw probe over Redis.
 //!
 //! By default it runs the broker's own scripts, so that what is left is the framework: envelopes, handlers, engine.
 //! With `--bare` it runs the bare steps of a job instead, without lease, fence and counters: the floor of any queue that
@@ -31,9 +31,9 @@ struct Steps {
 }
 
 const SAME: Steps = Steps {
-    enqueue: include_str!("../../goose-redis/src/scripts/enqueue.lua"),
-    fetch: include_str!("../../goose-redis/src/scripts/fetch.lua"),
-    settle: include_str!("../../goose-redis/src/scripts/settle.lua"),
+    enqueue: include_str!("../../../goose-redis/src/scripts/enqueue.lua"),
+    fetch: include_str!("../../../goose-redis/src/scripts/fetch.lua"),
+    settle: include_str!("../../../goose-redis/src/scripts/settle.lua"),
     enqueue_keys: &["jobs", "ready", "scheduled", "wake", "meta"],
     fetch_keys: &["jobs", "ready", "scheduled", "wake", "meta", "recoveries", "claims"],
     settle_keys: &["claims", "jobs", "ready", "scheduled", "dead", "epitaphs", "recoveries", "meta", "wake"],
@@ -54,7 +54,7 @@ const BARE: Steps = Steps {
     is_bare: true,
 };
 
-pub(crate) struct Probe {
+pub(crate) struct RedisProbe {
     client: Client,
     steps: Steps,
     enqueue: Arc<Script>,
@@ -99,7 +99,7 @@ impl Steps {
     }
 }
 
-impl Probe {
+impl RedisProbe {
     pub(crate) async fn connect(url: &str, bare: bool) -> Result<Self> {
         let client = Builder::from_config(Config::from_url(url)?).build()?;
         client.init().await?;

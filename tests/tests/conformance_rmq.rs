@@ -1,0 +1,149 @@
+//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server.
+//!
+//! The server is started by the first scenario that needs it; each scenario has a prefix of its own.
+//! `GOOSE_RABBITMQ_SERVER=COMMAND` names another server program. With `GOOSE_RABBITMQ_URL=amqp://…` that server is used
+//! instead of one of our own; what scenarios declare on it stays there.
+
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use goose_core::broker::Broker;
+use goose_core::{BoxFuture, Error, ErrorKind, JobId, QueueName, Result};
+use goose_rmq::{QueueType, RmqBroker, RmqOptions};
+use goose_services::rabbit::Rabbit;
+use goose_testkit::conformance::{Harness, Namespace, Process, Skip, libtest};
+
+const MAX_RECOVERIES: u32 = 2;
+
+fn main() -> ExitCode {
+    let server = Arc::new(Mutex::new(None));
+    let on = |name, queue_type| Arc::new(OnRabbit { name, queue_type, server: Arc::clone(&server) });
+    let harnesses = [on("classic", QueueType::Classic), on("quorum", QueueType::Quorum)];
+    let outcome = libtest::main(harnesses.map(|harness| harness as Arc<dyn Harness>));
+    // Ends the server, also after it failed to start.
+    drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
+    outcome
+}
+
+/// A server of our own, or somebody else's by its URL.
+enum At {
+    Own(Box<Rabbit>),
+    Given(String),
+}
+
+impl At {
+    fn find() -> Self {
+        std::env::var("GOOSE_RABBITMQ_URL").map_or_else(|_| Self::Own(Box::new(Rabbit::start())), Self::Given)
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Own(rabbit) => rabbit.url(),
+            Self::Given(url) => url.clone(),
+        }
+    }
+}
+
+struct OnRabbit {
+    name: &'static str,
+    queue_type: QueueType,
+    server: Arc<Mutex<Option<At>>>,
+}
+
+impl fmt::Debug for OnRabbit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnRabbit").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl OnRabbit {
+    fn with_server<T>(&self, ask: impl FnOnce(&At) -> T) -> Result<T> {
+        let failed = || Error::new(ErrorKind::Unavailable, "the server did not start; the first failure says why");
+        let mut server = self.server.lock().map_err(|_| failed())?;
+        Ok(ask(server.get_or_insert_with(At::find)))
+    }
+
+    async fn open(&self, namespace: &Namespace) -> Result<RmqBroker> {
+        let options = RmqOptions::new(self.with_server(At::url)?).prefix(namespace.as_str());
+        options.queue_type(self.queue_type).max_recoveries(MAX_RECOVERIES).open().await
+    }
+}
+
+impl Harness for OnRabbit {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn connect<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<Process>> {
+        Box::pin(async move {
+            let broker = self.open(namespace).await?;
+            let doomed = broker.clone();
+            Ok(Process::new(broker, move || {
+                let doomed = doomed.clone();
+                async move { doomed.abandon() }
+            }))
+        })
+    }
+
+    fn enqueue_raw<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        queue: &'a QueueName,
+        id: JobId,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let broker = self.open(namespace).await?;
+            broker.enqueue_raw(queue, id, bytes).await?;
+            broker.close().await
+        })
+    }
+
+    fn recovery_deadline(&self) -> Duration {
+        // The server sees at once that a killed process is gone. The rest is for a busy machine.
+        Duration::from_secs(5)
+    }
+
+    fn max_recoveries(&self) -> u32 {
+        MAX_RECOVERIES
+    }
+
+    fn skips(&self) -> Vec<Skip> {
+        let no_index = "RabbitMQ has no index of what lies in its queues: an id is kept once within a call only";
+        [
+            "lifecycle::the_same_id_is_kept_once_while_ready",
+            "lifecycle::the_same_id_is_kept_once_while_claimed",
+            "lifecycle::the_same_id_is_kept_once_while_scheduled",
+            "lifecycle::the_same_id_is_kept_once_while_dead",
+        ]
+        .map(|scenario| Skip::new(scenario, no_index))
+        .into()
+    }
+
+    /// Removes the scenario's queues and exchanges.
+    fn clean_up<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.with_server(|server| match server {
+                At::Own(rabbit) => remove(rabbit, namespace),
+                At::Given(_) => Ok(()),
+            })?
+        })
+    }
+}
+
+/// From inside of the server, where all names are known.
+fn remove(rabbit: &Rabbit, namespace: &Namespace) -> Result<()> {
+    let erlang = format!(
+        "Ours = fun({{resource, _, _, Name}}) -> string:prefix(Name, <<\"{namespace}/\">>) =/= nomatch end,
+         [rabbit_amqqueue:delete(Q, false, false, <<\"test\">>) ||
+             Q <- rabbit_amqqueue:list(), Ours(amqqueue:get_name(Q))],
+         [rabbit_exchange:delete(element(2, X), false, <<\"test\">>) ||
+             X <- rabbit_exchange:list(), Ours(element(2, X))], ok"
+    );
+    rabbit
+        .try_eval(&erlang)
+        .map(drop)
+        .map_err(|error| Error::new(ErrorKind::Internal, "cannot remove the queues of the scenario").with_source(error))
+}
