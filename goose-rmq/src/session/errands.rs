@@ -74,13 +74,11 @@ pub(super) async fn run(
     patience: Patience,
 ) -> Result<()> {
     let mut pause = FIRST_PAUSE;
-    loop {
+    // What others have now is theirs.
+    while session.state().generation == generation {
         let error = attempt(&session, generation, &mut errands).await;
         session.hungry.notify_one();
-        let Some(error) = error else { return Ok(()) };
-        if session.state().generation != generation {
-            return Ok(());
-        }
+        let Some(error) = error else { break };
         if patience == Patience::Once {
             return Err(error);
         }
@@ -93,6 +91,7 @@ pub(super) async fn run(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+    Ok(())
 }
 
 /// Leaves those that must be done again.

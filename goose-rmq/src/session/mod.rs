@@ -34,6 +34,8 @@ mod slot;
 mod state;
 mod surroundings;
 mod task;
+#[cfg(test)]
+mod test_channel;
 mod window;
 mod wires;
 

@@ -319,3 +319,165 @@ impl State {
         due.chain(doubts).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use goose_core::broker::QueueSet;
+    use goose_core::{Job, JobName, Payload, QueueName};
+
+    use super::super::test_channel::TestChannel;
+    use super::*;
+
+    const HEARTBEAT: Duration = Duration::from_secs(6);
+
+    struct Bench {
+        state: State,
+        channel: Arc<TestChannel>,
+        seal: Seal,
+        now: Instant,
+        tags: u64,
+    }
+
+    impl Bench {
+        fn new(set: QueueSet) -> Self {
+            let (now, channel) = (Instant::now(), Arc::new(TestChannel::default()));
+            let mut state = State::new(&ConsumerOptions::new(set, 5), now);
+            state.begin(Arc::clone(&channel) as Arc<dyn Channel>, now);
+            Self { state, channel, seal: Seal::new(), now, tags: 0 }
+        }
+
+        fn one() -> Self {
+            Self::new(QueueSet::one(QueueName::default()))
+        }
+
+        /// A consumer whose first burst has come.
+        fn consume(&mut self, slot: usize, number: u64, limit: u16) {
+            self.state.slots[slot].consume(number, limit);
+            self.state.slots[slot].is_proved(number);
+        }
+
+        fn arrive(&mut self, slot: usize, consumer: u64, hold: Duration) -> JobId {
+            self.tags += 1;
+            let job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            let (id, ticket) = (job.id, Ticket::now(Rank::Normal, Timestamp::from_millis(5)));
+            let message = Message { job, ticket, envelope: Arc::from([]) };
+            self.state.keep(self.tags, Source { slot, consumer }, message, hold, self.now);
+            id
+        }
+
+        fn take(&mut self, want: usize) -> Vec<Delivery> {
+            self.take_but(want, &|_| false)
+        }
+
+        fn take_but(&mut self, want: usize, is_deleted: &dyn Fn(JobId) -> bool) -> Vec<Delivery> {
+            self.state.take(want, &self.seal, is_deleted, (self.now, Timestamp::from_millis(9)))
+        }
+
+        fn standing(&self, delivery: &Delivery) -> bool {
+            matches!(self.state.standing(self.seal.read(&delivery.receipt).unwrap()), Standing::Held { .. })
+        }
+    }
+
+    #[test]
+    fn a_job_is_held_from_its_fetch_to_its_acknowledgement() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 5);
+        let ids: Vec<JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
+        let taken = bench.take(2);
+        assert_eq!(taken.iter().map(|delivery| delivery.job.id).collect::<Vec<_>>(), ids[..2]);
+        assert_eq!((taken[0].ready_at.as_millis(), taken[0].claimed_at.as_millis()), (5, 9));
+        assert!(taken.iter().all(|delivery| bench.standing(delivery)));
+        assert_eq!(bench.state.slots[0].running, 2);
+        let _ = bench.state.acknowledge([2], bench.now);
+        assert_eq!(bench.channel.acks(), [(2, false)]);
+        assert!(bench.standing(&taken[0]) && !bench.standing(&taken[1]));
+        let _ = bench.state.acknowledge([1, 3], bench.now);
+        assert_eq!(bench.channel.acks(), [(3, true)]);
+        assert_eq!((bench.state.slots[0].running, bench.state.ledger.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_buffered_job_is_nobodys_and_a_claim_of_a_lost_channel_is_lost() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 5);
+        bench.arrive(0, 1, Duration::ZERO);
+        let forged = bench.seal.receipt(0, 1);
+        assert!(matches!(bench.state.standing(bench.seal.read(&forged).unwrap()), Standing::Lost));
+        let taken = bench.take(1);
+        assert!(bench.standing(&taken[0]));
+        bench.channel.end();
+        assert!(!bench.standing(&taken[0]), "the channel is over, whoever has noticed");
+        bench.state.lose(bench.now);
+        bench.state.begin(Arc::new(TestChannel::default()), bench.now);
+        bench.arrive(0, 1, Duration::ZERO);
+        bench.tags = 0;
+        bench.arrive(0, 1, Duration::ZERO);
+        bench.take(2);
+        assert!(!bench.standing(&taken[0]), "another job has the same tag now");
+    }
+
+    #[test]
+    fn a_deleted_job_is_acknowledged_and_not_handed_out() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 5);
+        let ids: Vec<JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
+        // All that a first look found was deleted: it looks again.
+        let taken = bench.take_but(1, &|id| id == ids[0]);
+        assert_eq!(taken[0].job.id, ids[1]);
+        assert_eq!(bench.channel.acks(), [(1, false)]);
+        assert!(bench.take_but(1, &|_| true).is_empty());
+    }
+
+    #[test]
+    fn an_early_job_is_handed_out_at_its_moment_and_makes_room_for_others_meanwhile() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 1);
+        bench.arrive(0, 1, Duration::from_millis(30));
+        bench.state.wanted = 1;
+        assert!(!bench.state.satisfies(bench.now));
+        assert_eq!(bench.state.new_limits(bench.now), [(0, 1)]);
+        let due = bench.now + Duration::from_millis(30);
+        assert_eq!(bench.state.next_moment(bench.now), Some(due));
+        bench.state.slots[0].wake(due);
+        assert!(bench.state.satisfies(due));
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_given_up_after_a_moment() {
+        let mut bench = Bench::one();
+        assert_eq!(bench.state.gives_up_at(bench.now), None, "there is nothing");
+        bench.consume(0, 1, 2);
+        assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE));
+        bench.state.wanted = 1;
+        assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
+        bench.arrive(0, 1, Duration::ZERO);
+        bench.arrive(0, 1, Duration::ZERO);
+        bench.take(2);
+        assert!(!bench.state.want_nothing(bench.now), "the consumer is full, and everything was handed out");
+        // Claims end quickly: there will be a fetch.
+        let _ = bench.state.acknowledge([1], bench.now);
+        assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
+        assert!(bench.state.want_nothing(bench.now), "somebody must look after it");
+        bench.state.phase = Phase::Stopping;
+        assert_eq!(bench.state.gives_up_at(bench.now), None, "it goes back anyway");
+    }
+
+    #[test]
+    fn later_queues_of_a_strict_set_need_no_room_for_what_earlier_ones_have() {
+        let mut bench = Bench::new(QueueSet::strict(["a", "b", "c"]).unwrap());
+        (0..3).for_each(|slot| bench.consume(slot, 1, 1));
+        bench.arrive(1, 1, Duration::ZERO);
+        bench.arrive(2, 1, Duration::ZERO);
+        bench.state.wanted = 2;
+        assert_eq!(bench.state.new_limits(bench.now), [(0, 2), (1, 1)]);
+    }
+
+    #[test]
+    fn a_claim_is_fresh_while_the_server_has_answered_lately() {
+        let bench = Bench::one();
+        assert!(bench.state.is_fresh(HEARTBEAT, bench.now + Duration::from_millis(4_999)));
+        assert!(!bench.state.is_fresh(HEARTBEAT, bench.now + Duration::from_secs(5)));
+        bench.channel.end();
+        assert!(!bench.state.is_fresh(HEARTBEAT, bench.now));
+    }
+}

@@ -241,6 +241,12 @@ impl Task {
         self.wires.iter_mut().for_each(|wire| *wire = Wire::default());
         let mut state = self.session.state();
         let lost = state.ledger.len();
+        if let Some(channel) = state.channel.clone().filter(|channel| channel.is_open()) {
+            // So that others get the jobs now.
+            self.calls.spawn(async move {
+                let _ = channel.close().await;
+            });
+        }
         state.lose(Instant::now());
         state.losses += 1;
         let words = why.as_ref().map_or_else(|| "the channel was closed".to_owned(), |why| format!("{why:#}"));
