@@ -182,8 +182,26 @@ impl Slot {
 
     // ---- what a fetch sees
 
-    pub(super) fn offer(&self, now: Instant) -> Offer {
-        Offer { ready: self.buffer.len(), doubt: self.doubt(now).0 }
+    /// What it has for a fetch that wants `missing` jobs more than are here.
+    pub(super) fn offer(&self, missing: usize, now: Instant) -> Offer {
+        let doubt = match self.doubt(now).0 {
+            // It would deliver more if its consumer had the room, or if there were one.
+            Doubt::None if self.lacks_room(missing) => {
+                if self.has_consumer() {
+                    Doubt::More
+                } else {
+                    Doubt::Order
+                }
+            }
+            doubt => doubt,
+        };
+        Offer { ready: self.buffer.len(), doubt }
+    }
+
+    fn lacks_room(&self, missing: usize) -> bool {
+        let is_served = !(self.is_paused || self.is_missing || self.gives_back);
+        let room = self.consumer.map_or(0, |consumer| consumer.limit.saturating_sub(consumer.unacknowledged));
+        is_served && room < missing.min(window::MOST)
     }
 
     /// Whether more may come, and until when that is believed; without an end, until something happens.
@@ -246,6 +264,21 @@ mod tests {
         assert_eq!(slot.doubt(now + GRACE), (Doubt::None, None));
         slot.arrived(1);
         assert_eq!(slot.doubt(now), (Doubt::None, None), "it is full again");
+    }
+
+    #[test]
+    fn a_consumer_without_the_room_that_a_fetch_wants_may_have_more() {
+        let now = Instant::now();
+        let mut slot = slot(now);
+        assert_eq!(slot.offer(1, now).doubt, Doubt::Order, "nobody has asked the server");
+        slot.consume(1, 2);
+        slot.is_proved(1);
+        slot.arrived(1);
+        assert_eq!(slot.offer(1, now).doubt, Doubt::None);
+        assert_eq!(slot.offer(2, now).doubt, Doubt::More);
+        assert_eq!(slot.offer(0, now).doubt, Doubt::None);
+        slot.is_paused = true;
+        assert_eq!(slot.offer(2, now).doubt, Doubt::None);
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl State {
     ) -> Vec<Delivery> {
         let (mut taken, mut deleted) = (Vec::new(), Vec::new());
         while taken.is_empty() {
-            let offers = self.offers(now);
+            let offers = self.offers(want, now);
             let Some(counts) = self.mixer.mix(want, &offers) else { break };
             for (slot, count) in self.slots.iter_mut().zip(counts) {
                 for Waiting { tag, job, ready_at, recoveries } in (0..count).map_while(|_| slot.buffer.pop()) {
@@ -260,12 +260,23 @@ impl State {
 
     /// Whether the waiting fetch would get something.
     pub(super) fn satisfies(&mut self, now: Instant) -> bool {
-        let offers = self.offers(now);
+        let offers = self.offers(self.wanted, now);
         self.wanted > 0 && self.mixer.look(self.wanted, &offers).is_some()
     }
 
-    fn offers(&self, now: Instant) -> Vec<Offer> {
-        self.slots.iter().map(|slot| slot.offer(now)).collect()
+    fn offers(&self, want: usize, now: Instant) -> Vec<Offer> {
+        let slots = self.slots.iter().zip(self.ready());
+        slots.map(|(slot, ready)| slot.offer(want.saturating_sub(ready), now)).collect()
+    }
+
+    /// How many jobs are here for a fetch before it needs more of each queue: of a strict set, what earlier queues have goes
+    /// out first.
+    fn ready(&self) -> impl Iterator<Item = usize> {
+        let mut before = 0;
+        self.slots.iter().map(move |slot| {
+            before = if self.is_strict { before + slot.buffer.len() } else { slot.buffer.len() };
+            before
+        })
     }
 
     /// The consumers that the waiting fetch needs, by their slots and limits.
@@ -274,16 +285,8 @@ impl State {
             return Vec::new();
         }
         let recent = self.pace.recent(now);
-        let mut before = 0;
-        let mut limits = Vec::new();
-        for (n, slot) in self.slots.iter().enumerate() {
-            let here = slot.buffer.len();
-            // What earlier queues of a strict set have goes out first.
-            let ready = if self.is_strict { before + here } else { here };
-            before += here;
-            limits.extend(slot.new_limit(self.wanted, ready, recent).map(|limit| (n, limit)));
-        }
-        limits
+        let slots = self.slots.iter().zip(self.ready()).enumerate();
+        slots.filter_map(|(n, (slot, ready))| Some((n, slot.new_limit(self.wanted, ready, recent)?))).collect()
     }
 
     /// A fetch waits no more. Says whether the session's task must be told.

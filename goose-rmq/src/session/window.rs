@@ -9,7 +9,7 @@
 //! from the start, and has a few jobs for a moment that nobody asked for; one in which they end slowly does not.
 
 /// More is of no use to anybody, and quorum queues of RabbitMQ 4 allow no more.
-const MOST: usize = 2000;
+pub(super) const MOST: usize = 2000;
 
 /// What there is of one queue, and what a fetch wants of it.
 #[derive(Debug, Clone, Copy)]
