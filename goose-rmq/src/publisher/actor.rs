@@ -37,6 +37,7 @@ pub(super) struct Actor {
     /// Waiting for their turn, in order.
     queue: VecDeque<Request>,
     flights: Flights<UnderWay, Result<Confirmation>>,
+    sent: u64,
     /// The ids of what is under way: never the same twice, for returned messages are told apart by it.
     ids: HashSet<Arc<str>>,
     /// Of messages that were returned and are not confirmed yet.
@@ -65,6 +66,8 @@ struct Limits {
 }
 
 struct UnderWay {
+    /// Counts what goes out.
+    number: u64,
     id: Arc<str>,
     /// `None` when it was given up and answered.
     request: Option<Request>,
@@ -92,6 +95,7 @@ impl Actor {
             is_last: false,
             queue: VecDeque::new(),
             flights: Flights::new(),
+            sent: 0,
             ids: HashSet::new(),
             returned: HashSet::new(),
             deadlines: VecDeque::new(),
@@ -170,7 +174,8 @@ impl Actor {
             let id: Arc<str> = request.message.message_id.as_str().into();
             let future = channel.publish(&request.message);
             self.ids.insert(Arc::clone(&id));
-            match self.flights.insert(UnderWay { id, request: Some(request) }, future) {
+            self.sent += 1;
+            match self.flights.insert(UnderWay { number: self.sent, id, request: Some(request) }, future) {
                 Ok(ticket) => self.deadlines.push_back((Instant::now() + self.limits.confirm, ticket)),
                 Err(ended) => self.confirmed(&mut vec![ended]),
             }
@@ -198,8 +203,10 @@ impl Actor {
                 self.returned.insert(id.clone());
             }
         }
-        // From the last to the first: what goes back to the queue keeps its order.
-        for (under_way, confirmation) in ended.drain(..).rev() {
+        // Words come in any order; "in a row" means the order of sending.
+        ended.sort_unstable_by_key(|(under_way, _)| under_way.number);
+        let mut unsent = Vec::new();
+        for (under_way, confirmation) in ended.drain(..) {
             self.ids.remove(&under_way.id);
             let came_back = self.returned.remove(&*under_way.id);
             let Some(request) = under_way.request else {
@@ -216,9 +223,10 @@ impl Actor {
                     self.pace.nacked();
                     self.fail(request, PublishError::Nacked);
                 }
-                Err(error) => self.cut(request, error),
+                Err(error) => unsent.extend(self.cut(request, error)),
             }
         }
+        unsent.into_iter().rev().for_each(|request| self.queue.push_front(request));
         if self.flights.is_empty() {
             // Ids of nobody: what was returned twice, or has no id.
             self.returned.clear();
@@ -229,17 +237,18 @@ impl Actor {
         }
     }
 
-    /// The channel ended before there was word on this one.
-    fn cut(&mut self, mut request: Request, error: Error) {
+    /// The channel ended before there was word on this one. It is handed back if it was never sent.
+    fn cut(&mut self, mut request: Request, error: Error) -> Option<Request> {
         match fate(&error, &request.message) {
             Fate::NotSent => {
                 request.sent = false;
-                self.queue.push_front(request);
+                return Some(request);
             }
             Fate::Lost => self.came_back(request),
             Fate::Refused => self.fail(request, PublishError::Refused(error)),
             Fate::Unknown => self.fail(request, PublishError::Unknown(error)),
         }
+        None
     }
 
     /// The server had no place for it. It is not stored.
@@ -279,7 +288,8 @@ impl Actor {
 
     /// Tells the program of the failures so far, unless refusals are just beginning: they are told together.
     fn tell_of_failures(&mut self) {
-        if !self.failed.is_empty() && !(self.pace.in_doubt() && self.flights.len() > self.stragglers) {
+        let are_more_to_come = self.pace.in_doubt() && self.flights.len() > self.stragglers;
+        if !self.failed.is_empty() && !are_more_to_come {
             let failed = std::mem::take(&mut self.failed);
             tell(&self.hooks.failed, || failed);
         }

@@ -7,6 +7,8 @@
 
 mod actor;
 mod flights;
+#[cfg(test)]
+mod on_a_server;
 mod pace;
 mod request;
 mod verdict;
