@@ -36,6 +36,7 @@ mod publisher;
 mod runtime;
 mod session;
 mod strays;
+mod stream;
 mod topology;
 
 pub use broker::RmqBroker;

@@ -1,34 +1,187 @@
 //! The control log: one stream, in total order, that every process folds into the same state.
 //!
-//! RabbitMQ has no place for a value that can be read and changed. A stream is one: everybody sees the same entries in the same
-//! order, so "the first entry of this kind wins" is a compare-and-set. Pausing a queue and deleting a job by its id are
-//! entries; what they mean is [`State`].
+//! RabbitMQ has no place for a value that can be read and changed. A stream is one: everybody sees the same entries in the
+//! same order, so "the first entry of this kind wins" is a compare-and-set. Pausing a queue and deleting a job by its id are
+//! entries; so are the names of queues that are used, what was counted, and which sessions are open.
+//!
+//! A process that consumes reads the log to its end before it hands out its first job, and everything that comes from then on. A process that
+//! only enqueues reads nothing; it says which queues it uses, once, and what it counted, once a second.
 
-use goose_core::{JobId, QueueName, Result};
+mod census;
+mod content;
+mod keeper;
+mod presence;
+mod said;
+mod state;
 
-/// What the entries so far amount to, in memory.
-#[derive(Debug, Default)]
-pub(crate) struct State {}
+use std::sync::Arc;
+use std::time::Duration;
+
+use goose_core::broker::capability::Totals;
+use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
+use tokio::sync::watch;
+
+use self::keeper::Keeper;
+pub(crate) use self::presence::Presence;
+use self::said::Said;
+pub(crate) use self::said::Text;
+pub(crate) use self::state::State;
+use crate::stream::{self, Stream, Wires};
+use crate::topology::Names;
+
+/// How large the stream is, at most, in bytes: many times what comes between two snapshots.
+const SIZE: i64 = 128 << 20;
+
+/// Small segments, for the oldest can go only as a whole.
+const SEGMENT: i64 = 8 << 20;
+
+/// How long it is remembered that a job was deleted whose message may wait in a cascade: longer than the cascade reaches.
+pub(crate) const SCHEDULED: Duration = Duration::from_secs(5 * 366 * 86_400);
+
+/// How long it is remembered that a job was deleted that waits in a queue.
+pub(crate) const ENQUEUED: Duration = Duration::from_secs(90 * 86_400);
+
+/// How long it is remembered once its message has been met and removed: a second copy of it can be on its way.
+const REMOVED: Duration = Duration::from_secs(7 * 86_400);
 
 /// The log of one broker handle: written to, and read to the end all the time once somebody has asked.
 #[derive(Debug)]
-pub(crate) struct Log {}
+pub(crate) struct Log {
+    stream: Arc<Stream<State>>,
+    keeper: Keeper,
+}
+
+/// Something that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Jobs taken in.
+    Enqueued,
+    /// Attempts that succeeded.
+    Succeeded,
+    /// Attempts that failed and were followed by a retry or a death.
+    Failed,
+    /// Jobs that were stored among the dead.
+    Died,
+    /// Jobs removed without having succeeded.
+    Discarded,
+    /// Times a job was taken from a dead session.
+    Recovered,
+}
 
 impl Log {
+    pub(crate) fn new(wires: Wires, names: &Names) -> Arc<Self> {
+        let stream = Stream::new(wires.clone(), names.log(), stream::arguments(SIZE, SEGMENT));
+        Arc::new(Self { keeper: Keeper::new(wires, Arc::clone(&stream)), stream })
+    }
+
     /// Whether a job was deleted: a session asks this before it hands it out. Nanoseconds.
-    pub(crate) fn is_deleted(&self, _id: JobId) -> bool {
-        unimplemented!()
+    pub(crate) fn is_deleted(&self, id: JobId) -> bool {
+        let state = self.stream.state();
+        !state.content.deleted.is_empty() && state.content.deleted.contains_key(&id)
     }
+
+    /// Takes note that the message of a deleted job was met and removed.
+    pub(crate) fn removed(&self, id: JobId) {
+        self.keeper.removed(id);
+    }
+
     /// Whether a queue is paused; sessions also wait for changes.
-    pub(crate) fn is_paused(&self, _queue: &QueueName) -> bool {
-        unimplemented!()
+    pub(crate) fn is_paused(&self, queue: &QueueName) -> bool {
+        self.stream.state().content.paused.contains(queue)
     }
+
     /// Told whenever `is_paused` may answer otherwise than before.
-    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        unimplemented!()
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.stream.state().changes.subscribe()
     }
-    /// Returns once everything written before this call by anybody is folded.
+
+    /// Returns once everything written before this call by anybody is folded. Begins to read the log, if nobody has.
+    ///
+    /// To be called on the broker's runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](goose_core::ErrorKind::Unavailable) when the log cannot be read, and what declaring the
+    /// stream answers.
     pub(crate) async fn catch_up(&self) -> Result<()> {
-        unimplemented!()
+        self.keeper.start_reading();
+        self.stream.catch_up().await
+    }
+
+    /// Takes note that a queue is used. Nanoseconds after the first time.
+    pub(crate) fn used(&self, queue: &QueueName) {
+        self.keeper.used(queue);
+    }
+
+    /// Counts. Nanoseconds; said once a second.
+    pub(crate) fn count(&self, what: Count, n: u64) {
+        self.keeper.count(what, n);
+    }
+
+    /// Takes note of a session that is open now, and waits until that is known, but not for long.
+    pub(crate) async fn arrive(&self, presence: Presence) -> Arc<Presence> {
+        self.keeper.start_reading();
+        self.keeper.arrive(presence).await
+    }
+
+    /// Takes note that a session has ended.
+    pub(crate) fn leave(&self, presence: &Presence) {
+        self.keeper.leave(presence);
+    }
+
+    /// Pauses a queue; `false` if it was paused already.
+    pub(crate) async fn pause(&self, queue: &QueueName) -> Result<bool> {
+        self.say(Said::Pause { queue: Text(queue.clone()) }).await.map(|changed| changed > 0)
+    }
+
+    /// Resumes a queue; `false` if it was not paused.
+    pub(crate) async fn resume(&self, queue: &QueueName) -> Result<bool> {
+        self.say(Said::Resume { queue: Text(queue.clone()) }).await.map(|changed| changed > 0)
+    }
+
+    /// The paused queues, in alphabetical order.
+    pub(crate) async fn paused(&self) -> Result<Vec<QueueName>> {
+        self.catch_up().await?;
+        Ok(self.stream.state().content.paused.iter().cloned().collect())
+    }
+
+    /// Has jobs removed when workers meet them, and remembers that for a time; says how many were not deleted before.
+    pub(crate) async fn delete(&self, ids: &[JobId], remembered: Duration) -> Result<u64> {
+        let until = SystemClock.now().saturating_add(remembered).as_millis();
+        self.say(Said::Delete { ids: ids.iter().copied().map(Text).collect(), until }).await
+    }
+
+    /// Lets jobs run that were deleted, for somebody replays them.
+    pub(crate) async fn restore(&self, ids: &[JobId]) -> Result<()> {
+        self.catch_up().await?;
+        let deleted: Vec<_> = ids.iter().copied().filter(|id| self.is_deleted(*id)).map(Text).collect();
+        if !deleted.is_empty() {
+            self.say(Said::Restore { ids: deleted }).await?;
+        }
+        Ok(())
+    }
+
+    /// Every queue that was ever used, in alphabetical order.
+    pub(crate) async fn queues(&self) -> Result<Vec<QueueName>> {
+        self.keeper.flush().await;
+        self.catch_up().await?;
+        Ok(self.stream.state().content.queues.iter().cloned().collect())
+    }
+
+    /// What was counted, by other processes up to a second ago.
+    pub(crate) async fn totals(&self) -> Result<Totals> {
+        self.keeper.flush().await;
+        self.catch_up().await?;
+        Ok(self.stream.state().content.counts.totals())
+    }
+
+    /// Says what has not been said yet.
+    pub(crate) async fn close(&self) {
+        self.keeper.close().await;
+    }
+
+    /// Appends what somebody waits for.
+    async fn say(&self, said: Said) -> Result<u64> {
+        self.keeper.start_reading();
+        self.stream.append_and_read_back(said.entry()).await
     }
 }

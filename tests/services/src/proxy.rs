@@ -86,6 +86,12 @@ impl Proxy {
         Self { port, shared }
     }
 
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it is.
     #[must_use]
     pub fn url(&self) -> String {

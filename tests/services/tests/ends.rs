@@ -10,6 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use goose_services::{Remote, eventually};
@@ -36,17 +38,22 @@ impl Program {
         Self { process, folders }
     }
 
-    /// Reads its output up to a line with this word; the text, and the servers whose ports it names.
+    /// Reads its output up to a line with this word; the text, and the Redis servers whose ports it names.
     fn read_to(&mut self, word: &str) -> (String, Servers) {
+        let text = self.read_text_to(word);
+        let numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
+        let ports: BTreeSet<u16> = numbers.filter(|number| *number >= 20_000).collect();
+        let servers = ports.into_iter().map(|port| (port, run_on(port).unwrap())).collect();
+        (text, servers)
+    }
+
+    fn read_text_to(&mut self, word: &str) -> String {
         let lines = BufReader::new(self.process.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut text = String::new();
         for line in lines {
             text = text + &line + "\n";
             if line.contains(word) {
-                let numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
-                let ports: BTreeSet<u16> = numbers.filter(|number| *number >= 20_000).collect();
-                let servers = ports.into_iter().map(|port| (port, run_on(port).unwrap())).collect();
-                return (text, servers);
+                return text;
             }
         }
         panic!("no {word:?} in {text}");
@@ -62,6 +69,21 @@ impl Program {
         });
         eventually("nothing is left on disk", || fs::read_dir(self.folders.path()).unwrap().next().is_none());
         self.process.wait().unwrap();
+        eventually("no process is left", || self.processes().is_empty());
+    }
+
+    /// The names of all processes that come from it, however far they have gone: they have inherited its environment.
+    /// None where the system does not tell.
+    fn processes(&self) -> Vec<String> {
+        let inherited = format!("TMPDIR={}", self.folders.path().display());
+        let has_it = |process: &Path| {
+            let environment = fs::read(process.join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == inherited.as_bytes())
+        };
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+        all.filter(|process| has_it(process))
+            .filter_map(|process| fs::read_to_string(process.join("comm")).ok())
+            .collect()
     }
 }
 
@@ -97,7 +119,7 @@ fn every_end_of_the_program_is_that_of_its_servers() {
 
 #[test]
 fn the_end_of_the_input_ends_all() {
-    let mut program = Program::start(&[]);
+    let mut program = Program::start(&["--broker", "redis"]);
     let (text, servers) = program.read_to("ctrl-C");
     for scheme in ["redis://", "redis-cluster://", "redis-sentinel://"] {
         assert!(text.contains(scheme), "{text}");
@@ -114,4 +136,39 @@ fn a_command_has_a_server_for_as_long_as_it_runs() {
     assert!(text.contains("there is redis://127.0.0.1:") && servers.len() == 1, "{text}");
     program.signal("-KILL");
     program.nothing_is_left(&servers);
+}
+
+/// The ports in the URLs of a text.
+fn amqp_ports(text: &str) -> Vec<u16> {
+    let places = text.split("amqp://guest:guest@127.0.0.1:").skip(1);
+    places.map(|place| place.split('/').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn rabbitmq_ends_with_the_program_and_leaves_no_daemon() {
+    for end in ["input", "-KILL"] {
+        let mut program = Program::start(&["--broker", "rmq"]);
+        let text = program.read_text_to("ctrl-C");
+        let ports = amqp_ports(&text);
+        assert_eq!(ports.len(), 1 + 3, "{text}");
+        if Path::new("/proc/self/environ").exists() {
+            let machines = program.processes().iter().filter(|name| name.starts_with("beam")).count();
+            assert_eq!(machines, 4, "{:?}", program.processes());
+        }
+        match end {
+            "input" => drop(program.process.stdin.take()),
+            signal => program.signal(signal),
+        }
+        program.nothing_is_left(&Servers::new());
+        assert!(ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_err()), "{text}");
+    }
+}
+
+#[test]
+fn a_command_has_a_rabbitmq_for_as_long_as_it_runs() {
+    let mut program = Program::start(&["run", "--broker", "rmq", "sh", "-c", "echo there is {url}; exec sleep 600"]);
+    let text = program.read_text_to("there is");
+    assert!(TcpStream::connect(("127.0.0.1", amqp_ports(&text)[0])).is_ok(), "{text}");
+    program.signal("-KILL");
+    program.nothing_is_left(&Servers::new());
 }

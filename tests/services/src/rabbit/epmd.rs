@@ -157,3 +157,63 @@ fn here_is(name: &str, node: &Node) -> Vec<u8> {
     // The last two: no further information.
     [&[HERE_IS, 0][..], &node.port.to_be_bytes(), &node.about, &length, name.as_bytes(), &[0, 0]].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eventually;
+
+    /// A registration: the connection must be held, and the answer.
+    fn register(epmd: &Epmd, name: &str, port: u16, highest: u16) -> (TcpStream, Vec<u8>) {
+        let length = u16::try_from(name.len()).unwrap().to_be_bytes();
+        let versions = [highest.to_be_bytes(), 5_u16.to_be_bytes()].concat();
+        let request =
+            [&[REGISTER][..], &port.to_be_bytes(), &[77, 0], &versions, &length, name.as_bytes(), &[0, 0]].concat();
+        let mut stream = send(epmd, &request);
+        let mut answer = vec![0; if highest >= LONG_CREATION { 6 } else { 4 }];
+        stream.read_exact(&mut answer).unwrap();
+        (stream, answer)
+    }
+
+    fn send(epmd: &Epmd, request: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", epmd.port())).unwrap();
+        let length = u16::try_from(request.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&length, request].concat()).unwrap();
+        stream
+    }
+
+    fn ask(epmd: &Epmd, request: &[u8]) -> Vec<u8> {
+        let mut answer = Vec::new();
+        send(epmd, request).read_to_end(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_node_is_known_for_as_long_as_it_is_connected() {
+        let epmd = Epmd::start();
+        assert_eq!(ask(&epmd, b"zone"), [HERE_IS, 1]);
+        let (first, answer) = register(&epmd, "one", 258, 6);
+        assert_eq!(answer, [REGISTERED_LONG, 0, 0, 0, 0, 1]);
+        assert_eq!(ask(&epmd, b"zone"), [&[HERE_IS, 0, 1, 2, 77, 0, 0, 6, 0, 5, 0, 3][..], b"one", &[0, 0]].concat());
+        assert_eq!(ask(&epmd, b"n")[4..], *b"name one at port 258\n");
+
+        // It comes back before its old connection is seen to end.
+        let (second, _) = register(&epmd, "one", 259, 6);
+        drop(first);
+        let (_third, answer) = register(&epmd, "two", 1, 5);
+        assert_eq!(answer, [REGISTERED, 0, 0, 1]);
+        assert_eq!(ask(&epmd, b"zone")[2..4], [1, 3]);
+        drop(second);
+        eventually("it is forgotten", || ask(&epmd, b"zone") == [HERE_IS, 1]);
+    }
+
+    #[test]
+    fn it_says_what_it_was_told_to() {
+        let epmd = Epmd::start();
+        epmd.say("far", 7);
+        assert_eq!(ask(&epmd, b"zfar")[..4], [HERE_IS, 0, 0, 7]);
+        let port = epmd.port();
+        drop(epmd);
+        eventually("it is gone", || TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+}

@@ -8,18 +8,21 @@
 
 mod amqp;
 mod builder;
+mod cluster;
 mod door;
 mod epmd;
+mod manage;
 mod programs;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::leash;
+use builder::Place;
 pub use builder::RabbitBuilder;
-use door::Door;
-use epmd::Epmd;
+pub use cluster::RabbitCluster;
+pub use manage::Queue;
 use programs::Programs;
 
 /// How long a server may take to start, on a machine that has much else to do.
@@ -31,14 +34,9 @@ pub struct Rabbit {
     /// How it was asked for: what a restart repeats.
     settings: RabbitBuilder,
     programs: Programs,
-    name: String,
-    port: u16,
-    epmd: Epmd,
-    door: Door,
-    folder: tempfile::TempDir,
-    process: Child,
-    /// Whether the process is still to be ended.
-    is_held: bool,
+    place: Place,
+    /// `None` when it was killed, or has not been started yet.
+    process: Option<Child>,
 }
 
 impl Rabbit {
@@ -49,7 +47,6 @@ impl Rabbit {
     }
 
     /// For a server that is not like the others.
-    #[must_use]
     pub fn builder() -> RabbitBuilder {
         RabbitBuilder::default()
     }
@@ -57,7 +54,13 @@ impl Rabbit {
     /// Its port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.place.port
+    }
+
+    /// Its port for TLS, if it has one.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.place.tls_port
     }
 
     /// Where it is, for the user `guest`, who may do everything.
@@ -69,44 +72,40 @@ impl Rabbit {
     /// Where it is, for another user.
     #[must_use]
     pub fn url_of(&self, user: &str, password: &str) -> String {
-        format!("amqp://{user}:{password}@127.0.0.1:{}/%2f", self.port)
+        format!("amqp://{user}:{password}@127.0.0.1:{}/%2f", self.port())
     }
 
     /// What it calls itself, with the host.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        format!("{}@localhost", self.place.name)
     }
 
     /// Where it keeps its files.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.place.folder.path()
     }
 
-    /// Its process, that of the Erlang machine.
+    /// Its process, that of the Erlang machine; panics when there is none.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.as_ref().expect("the server was killed, `restart` it first").id()
     }
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        if std::mem::take(&mut self.is_held) {
-            let _ = self.process.kill();
-            leash::release(self.pid());
-            let _ = self.process.wait();
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            leash::release(process.id());
+            let _ = process.wait();
         }
     }
 
     /// Stops it in good order, as an operator does.
     pub fn stop(&mut self) {
         self.signal("-TERM");
-        let end = Instant::now() + START;
-        while self.process.try_wait().is_ok_and(|status| status.is_none()) {
-            assert!(Instant::now() < end, "the server does not stop: {}", self.log());
-            crate::rest(Duration::from_millis(10));
-        }
+        crate::within(START, "the server stops", || self.has_ended());
         self.kill();
     }
 
@@ -116,11 +115,10 @@ impl Rabbit {
         self.wait_until_up();
     }
 
-    /// Starts it again and does not wait.
-    pub(crate) fn launch(&mut self) {
+    /// The same without waiting for it.
+    fn launch(&mut self) {
         self.kill();
-        self.process = builder::spawn(&self.settings, &self.programs, &self.place());
-        self.is_held = true;
+        self.process = Some(builder::spawn(&self.settings, &self.programs, &self.place));
     }
 
     /// Hangs: connections stay, nothing is answered.
@@ -134,6 +132,7 @@ impl Rabbit {
     }
 
     /// Runs Erlang expressions inside of the node and answers the last one's value; panics when that fails.
+    #[allow(clippy::must_use_candidate, reason = "many are sent for what they do")]
     pub fn eval(&self, expressions: &str) -> String {
         self.try_eval(expressions).unwrap_or_else(|error| panic!("{expressions}: {error}"))
     }
@@ -143,14 +142,19 @@ impl Rabbit {
     /// # Errors
     /// The node is not there, or the expressions fail.
     pub fn try_eval(&self, expressions: &str) -> std::io::Result<String> {
-        self.door.evaluate(expressions)
+        self.place.door.evaluate(expressions)
+    }
+
+    /// The program that is `rabbitmqctl` for this node.
+    #[must_use]
+    pub fn ctl_program(&self) -> PathBuf {
+        self.folder().join("ctl")
     }
 
     /// Runs `rabbitmqctl` on this node and answers what it writes; panics when it fails. Slow, see above.
+    #[allow(clippy::must_use_candidate, reason = "many are sent for what they do")]
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(self.programs.ctl());
-        builder::environment(&mut command, &self.place());
-        let output = command.args(arguments).output().expect("rabbitmqctl");
+        let output = Command::new(self.ctl_program()).args(arguments).output().expect("rabbitmqctl");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "rabbitmqctl {arguments:?}: {text}{errors}");
@@ -169,14 +173,8 @@ impl Rabbit {
         assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
-    fn place(&self) -> builder::Place<'_> {
-        builder::Place {
-            name: &self.name,
-            port: self.port,
-            epmd: self.epmd.port(),
-            folder: self.folder.path(),
-            door: &self.door,
-        }
+    fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.try_wait().is_ok_and(|status| status.is_some()))
     }
 
     fn wait_until_up(&mut self) {
@@ -186,11 +184,8 @@ impl Rabbit {
     /// Whether it answers in time; `false` at once when its process ends.
     fn comes_up(&mut self) -> bool {
         let end = Instant::now() + START;
-        while Instant::now() < end {
-            if self.process.try_wait().is_ok_and(|status| status.is_some()) {
-                return false;
-            }
-            if amqp::answers(self.port) && self.try_eval("ok").is_ok() {
+        while Instant::now() < end && !self.has_ended() {
+            if amqp::answers(self.port()) && self.try_eval("ok").is_ok() {
                 return true;
             }
             crate::rest(Duration::from_millis(10));
@@ -202,5 +197,23 @@ impl Rabbit {
 impl Drop for Rabbit {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_node_without_its_name_server_starts_no_daemon_that_outlives_it() {
+        let mut rabbit = Rabbit::start();
+        let port = rabbit.place.epmd.port();
+        rabbit.place.epmd = epmd::Epmd::start();
+        let is_there = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+        crate::eventually("the name server is gone", || !is_there());
+        // What the node does by itself once a minute.
+        rabbit.eval("rabbit_nodes:ensure_epmd()");
+        assert!(!is_there());
     }
 }

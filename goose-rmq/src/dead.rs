@@ -1,1 +1,0 @@
-//! Dead jobs: a stream of the whole jobs, and an index of it in memory.

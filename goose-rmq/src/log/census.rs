@@ -1,0 +1,75 @@
+//! Asking who is there. Sessions do not beat: they answer when somebody wants to know, and so an idle system is silent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use goose_core::broker::capability::LiveWorker;
+use goose_core::{ErrorKind, JobId, QueueName, Result};
+
+use super::said::{Said, SessionSaid, Text};
+use super::{Log, State};
+
+/// Who has not answered by then is gone, until it says that it is not. A process answers within a round trip; a busy
+/// machine may take its time.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+impl Log {
+    /// The open sessions, the oldest first.
+    pub(crate) async fn workers(&self) -> Result<Vec<LiveWorker>> {
+        let mut sessions = self.census().await?;
+        sessions.sort_by_key(SessionSaid::started_at);
+        let worker = |session: SessionSaid| {
+            let running = session.queues.iter().map(|(_, jobs)| jobs).sum();
+            let (worker, started_at) = (session.worker(), session.started_at());
+            LiveWorker::new(worker, session.queues.into_iter().map(|(queue, _)| queue.0).collect(), started_at, running)
+        };
+        Ok(sessions.into_iter().map(worker).collect())
+    }
+
+    /// How many jobs of each queue the open sessions hold.
+    pub(crate) async fn running(&self) -> Result<BTreeMap<QueueName, u64>> {
+        let mut running = BTreeMap::new();
+        for (queue, jobs) in self.census().await?.into_iter().flat_map(|session| session.queues) {
+            *running.entry(queue.0).or_default() += jobs;
+        }
+        Ok(running)
+    }
+
+    async fn census(&self) -> Result<Vec<SessionSaid>> {
+        let asked = match self.say(Said::Census).await {
+            Ok(offset) => offset,
+            // The server takes in nothing at present, so nobody could answer. What is known has to do.
+            Err(error) if error.kind() == ErrorKind::Blocked => {
+                self.catch_up().await?;
+                return Ok(self.stream.state().sessions());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut progress = self.stream.progress();
+        let all_answered = async {
+            while !self.stream.state().silent_since(asked).is_empty() {
+                if progress.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(ANSWERS_WITHIN, all_answered).await.is_err() {
+            let silent = self.stream.state().silent_since(asked);
+            tracing::info!(sessions = silent.len(), "sessions do not answer and are taken for dead");
+            self.say(Said::Left { sessions: silent.into_iter().map(Text).collect() }).await?;
+        }
+        Ok(self.stream.state().sessions())
+    }
+}
+
+impl State {
+    fn sessions(&self) -> Vec<SessionSaid> {
+        self.content.sessions.values().map(|(_, session)| session.clone()).collect()
+    }
+
+    /// Those who have said nothing since that entry.
+    fn silent_since(&self, offset: u64) -> Vec<JobId> {
+        let silent = self.content.sessions.iter().filter(|(_, (heard, _))| *heard <= offset);
+        silent.map(|(id, _)| *id).collect()
+    }
+}

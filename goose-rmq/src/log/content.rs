@@ -1,0 +1,175 @@
+//! What the entries of the control log amount to, and how that is written into snapshots.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use goose_core::{JobId, QueueName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::said::{Counts, Said, SessionSaid, Text};
+
+/// How many things one part of a snapshot holds: far below the largest message a server takes.
+const PART: usize = 2_000;
+
+/// The facts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Content {
+    pub(super) paused: BTreeSet<QueueName>,
+    /// Deleted jobs, each with the time until which that is remembered.
+    pub(super) deleted: HashMap<JobId, Timestamp>,
+    pub(super) queues: BTreeSet<QueueName>,
+    pub(super) counts: Counts,
+    /// Open sessions, each with the place where it was last heard of.
+    pub(super) sessions: BTreeMap<JobId, (u64, SessionSaid)>,
+}
+
+/// A part of a snapshot. A part may hold some of everything; all parts together are the whole.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Piece {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paused: Vec<Text<QueueName>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deleted: Vec<(Text<JobId>, i64)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    queues: Vec<Text<QueueName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<Counts>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sessions: Vec<(u64, SessionSaid)>,
+}
+
+impl Content {
+    /// Takes in what an entry says, and answers how much that changes.
+    pub(super) fn apply(&mut self, offset: u64, said: &Said) -> u64 {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        match said {
+            Said::Pause { queue } => u64::from(self.paused.insert(queue.0.clone())),
+            Said::Resume { queue } => u64::from(self.paused.remove(&queue.0)),
+            Said::Delete { ids, until } => {
+                let until = Timestamp::from_millis(*until);
+                let known = self.deleted.len();
+                for id in ids {
+                    self.deleted.entry(id.0).and_modify(|end| *end = until.max(*end)).or_insert(until);
+                }
+                count(self.deleted.len() - known)
+            }
+            Said::Removed { ids, until } => {
+                let until = Timestamp::from_millis(*until);
+                for id in ids {
+                    self.deleted.entry(id.0).and_modify(|end| *end = until.min(*end));
+                }
+                0
+            }
+            Said::Restore { ids } => count(ids.iter().filter(|id| self.deleted.remove(&id.0).is_some()).count()),
+            Said::Used { queues } => count(queues.iter().filter(|queue| self.queues.insert(queue.0.clone())).count()),
+            Said::Count(more) => {
+                self.counts.add(*more);
+                0
+            }
+            Said::Present { sessions } => {
+                self.sessions.extend(sessions.iter().map(|session| (session.id.0, (offset, session.clone()))));
+                0
+            }
+            Said::Left { sessions } => {
+                count(sessions.iter().filter(|id| self.sessions.remove(&id.0).is_some()).count())
+            }
+            // Whoever asks wants to know which answers come after the question.
+            Said::Census => offset,
+            Said::Begin | Said::Snapshot { .. } | Said::Unknown => 0,
+        }
+    }
+
+    /// Forgets deletions whose time is over.
+    pub(super) fn forget_until(&mut self, now: Timestamp) {
+        self.deleted.retain(|_, until| *until > now);
+    }
+
+    /// The parts of a snapshot, at least one.
+    pub(super) fn pieces(&self) -> Vec<Piece> {
+        let names = |names: &BTreeSet<QueueName>| names.iter().cloned().map(Text).collect::<Vec<_>>();
+        let mut pieces = vec![Piece { counts: Some(self.counts), ..Piece::default() }];
+        pieces.extend(names(&self.paused).chunks(PART).map(|part| Piece { paused: part.to_vec(), ..Piece::default() }));
+        pieces.extend(names(&self.queues).chunks(PART).map(|part| Piece { queues: part.to_vec(), ..Piece::default() }));
+        let deleted: Vec<_> = self.deleted.iter().map(|(id, until)| (Text(*id), until.as_millis())).collect();
+        pieces.extend(deleted.chunks(PART).map(|part| Piece { deleted: part.to_vec(), ..Piece::default() }));
+        let sessions: Vec<_> = self.sessions.values().cloned().collect();
+        pieces.extend(sessions.chunks(PART).map(|part| Piece { sessions: part.to_vec(), ..Piece::default() }));
+        pieces
+    }
+
+    /// The whole of a snapshot.
+    pub(super) fn of_pieces(pieces: impl IntoIterator<Item = Piece>) -> Self {
+        let mut content = Self::default();
+        for piece in pieces {
+            content.paused.extend(piece.paused.into_iter().map(|queue| queue.0));
+            content.queues.extend(piece.queues.into_iter().map(|queue| queue.0));
+            let deleted = piece.deleted.into_iter().map(|(id, until)| (id.0, Timestamp::from_millis(until)));
+            content.deleted.extend(deleted);
+            content.counts.add(piece.counts.unwrap_or_default());
+            content.sessions.extend(piece.sessions.into_iter().map(|(seen, session)| (session.id.0, (seen, session))));
+        }
+        content
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(name: &str) -> Text<QueueName> {
+        Text(QueueName::new(name).unwrap())
+    }
+
+    #[test]
+    fn pauses_and_their_ends() {
+        let mut content = Content::default();
+        let (pause, resume) = (Said::Pause { queue: queue("a") }, Said::Resume { queue: queue("a") });
+        let answers: Vec<u64> =
+            [&pause, &pause, &resume, &resume, &pause].map(|said| content.apply(0, said)).into_iter().collect();
+        assert_eq!(answers, [1, 0, 1, 0, 1], "only what changes something counts");
+        assert_eq!(content.paused, BTreeSet::from([queue("a").0]));
+    }
+
+    #[test]
+    fn deletions_end_with_their_time_and_sooner_once_the_message_is_gone() {
+        let mut content = Content::default();
+        let ids: Vec<JobId> = (0..3).map(|_| JobId::new()).collect();
+        let text = |ids: &[JobId]| ids.iter().copied().map(Text).collect::<Vec<_>>();
+        assert_eq!(content.apply(0, &Said::Delete { ids: text(&ids[..2]), until: 100 }), 2);
+        assert_eq!(content.apply(1, &Said::Delete { ids: text(&ids), until: 100 }), 1);
+        content.apply(2, &Said::Removed { ids: text(&ids[..1]), until: 50 });
+        content.apply(2, &Said::Removed { ids: text(&[JobId::new()]), until: 50 });
+        assert_eq!(content.deleted.len(), 3, "a message that was not deleted is not deleted by its removal");
+        assert_eq!(content.apply(3, &Said::Restore { ids: text(&ids[1..2]) }), 1);
+        content.forget_until(Timestamp::from_millis(50));
+        assert_eq!(content.deleted.keys().collect::<Vec<_>>(), [&ids[2]]);
+        content.forget_until(Timestamp::from_millis(100));
+        assert!(content.deleted.is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_is_the_whole_in_parts() {
+        let mut content = Content::default();
+        let ids: Vec<Text<JobId>> = (0..5_000).map(|_| Text(JobId::new())).collect();
+        content.apply(0, &Said::Delete { ids, until: 9 });
+        content.apply(1, &Said::Pause { queue: queue("a") });
+        content.apply(2, &Said::Used { queues: vec![queue("a"), queue("b")] });
+        content.apply(3, &Said::Count(Counts { enqueued: 3, ..Counts::default() }));
+        let session = SessionSaid {
+            id: Text(JobId::new()),
+            worker: Text(JobId::new()),
+            host: "host".into(),
+            pid: 1,
+            started_at: 2,
+            queues: vec![(queue("a"), 3)],
+        };
+        content.apply(4, &Said::Present { sessions: vec![session] });
+        let pieces = content.pieces();
+        assert_eq!(pieces.len(), 1 + 1 + 1 + 3 + 1);
+        let json: Vec<String> = pieces.iter().map(|piece| serde_json::to_string(piece).unwrap()).collect();
+        assert!(json.iter().all(|json| json.len() < 500_000));
+        let read = json.iter().map(|json| serde_json::from_str(json).unwrap());
+        assert_eq!(Content::of_pieces(read), content);
+        assert_eq!(Content::of_pieces(Content::default().pieces()), Content::default());
+    }
+}

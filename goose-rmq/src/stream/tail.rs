@@ -1,0 +1,280 @@
+//! Reading: from the first entry to the last, and then whatever comes.
+//!
+//! A connection that was lost is no loss: the next one begins with the last entry that was folded, and goes on behind it if
+//! it is still that one. If it is not, the stream was cut meanwhile, or deleted and made again. Then all is read from the
+//! beginning into a second state, which takes the place of the first when it is complete.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use goose_core::{ErrorKind, Result};
+use tokio::sync::{mpsc, oneshot};
+
+use super::entry::LastIds;
+use super::{Entry, Fold, NewEntry, Stream};
+use crate::amqp::{Channel, Delivered, Deliveries, Table, Value};
+use crate::publisher::PublishError;
+
+/// How many entries the server sends ahead.
+const AHEAD: u16 = 1000;
+
+/// How many entries are folded and acknowledged at once; other tasks of the thread have a turn then.
+const AT_ONCE: usize = 200;
+
+/// The consumer's name, which only has to be unique on its channel.
+const TAG: &str = "tail";
+
+/// The pauses after errors. The link has its own, with jitter, for connections that cannot be made.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+
+/// Nothing came for so long: then what was there has been read. Only used while the server takes in nothing.
+const QUIET: Duration = Duration::from_millis(500);
+
+type Barrier = oneshot::Sender<()>;
+
+/// Reads for as long as the broker lives. Errors are told to those who wait, and it begins again.
+pub(super) async fn run<F: Fold>(stream: Arc<Stream<F>>, mut barriers: mpsc::UnboundedReceiver<Barrier>) {
+    let mut reading = Reading { last: None, fresh: None, ids: LastIds::default(), waiting: Vec::new() };
+    let mut pause = PAUSES[0];
+    loop {
+        let entries = stream.progress.borrow().entries;
+        let ended = reading.on_one_connection(&stream, &mut barriers).await;
+        let moved = stream.progress.borrow().entries != entries;
+        pause = if moved { PAUSES[0] } else { (pause * 2).min(PAUSES[1]) };
+        let error = ended.err();
+        if error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Closed) {
+            stream.progress.send_modify(|progress| progress.is_over = true);
+            return;
+        }
+        if let Some(error) = &error {
+            tracing::debug!(stream = stream.name, error = format!("{error:#}"), "reading a stream was interrupted");
+        }
+        stream.progress.send_modify(|progress| {
+            progress.is_live = false;
+            progress.failure = error.map(|error| (error.kind(), format!("{error:#}").into()));
+        });
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Where the reading is.
+struct Reading<F> {
+    /// The last entry that was folded.
+    last: Option<(u64, Option<String>)>,
+    /// What is folded from the beginning again, while the state before still serves.
+    fresh: Option<F>,
+    ids: LastIds,
+    /// Those who want to know when everything before has been read.
+    waiting: Vec<Barrier>,
+}
+
+/// What became of an entry.
+enum Step {
+    Folded,
+    /// The stream is not the one that was read before.
+    AnotherStream,
+}
+
+impl<F: Fold> Reading<F> {
+    /// Reads until the connection breaks or the stream turns out to be another one.
+    async fn on_one_connection(
+        &mut self,
+        stream: &Arc<Stream<F>>,
+        barriers: &mut mpsc::UnboundedReceiver<Barrier>,
+    ) -> Result<()> {
+        stream.ensure().await?;
+        let channel = stream.wires.control.channel().await?;
+        channel.limit_next_consumer(AHEAD).await?;
+        let from = match &self.last {
+            Some((offset, _)) => Value::Int(i64::try_from(*offset).unwrap_or(i64::MAX)),
+            None => Value::Text("first".to_owned()),
+        };
+        let from = Table::from([("x-stream-offset".to_owned(), from)]);
+        let mut deliveries = channel.consume(&stream.name, TAG, &from).await?;
+        let mut expected = self.last.clone();
+        // Its own entry, behind everything that is there: when it has come, everything has.
+        let mark = NewEntry::mark();
+        let end = Arc::clone(stream);
+        let mark_id = mark.id.clone();
+        let mut marking = stream.wires.runtime.spawn(async move { end.append(&[mark]).await.pop() });
+        let mut is_marked = false;
+        let mut is_live = false;
+        let mut quiet: Option<Duration> = None;
+        loop {
+            if is_live && !self.waiting.is_empty() {
+                self.pass_barriers(stream, &*channel, &mut *deliveries, barriers).await?;
+            }
+            tokio::select! {
+                biased;
+                barrier = barriers.recv() => self.waiting.extend(barrier),
+                word = &mut marking, if !is_marked => {
+                    is_marked = true;
+                    match word {
+                        Ok(Some(Err(PublishError::Blocked(reason)))) => {
+                            tracing::debug!(stream = stream.name, reason, "cannot mark the end of a stream");
+                            quiet = Some(QUIET);
+                        }
+                        Ok(Some(Err(error))) => return Err(error.into()),
+                        _ => {}
+                    }
+                }
+                delivered = deliveries.next() => {
+                    let Some(delivered) = delivered else {
+                        if channel.is_open() {
+                            // The server says that the stream is gone.
+                            self.begin_again(stream);
+                        }
+                        return Ok(());
+                    };
+                    let batch = ready(delivered, &mut *deliveries).await;
+                    let has_mark = batch.iter().any(|delivered| delivered.message_id.as_ref() == Some(&mark_id));
+                    if let Step::AnotherStream = self.fold(stream, &*channel, batch, &mut expected).await? {
+                        let _ = channel.close().await;
+                        self.begin_again(stream);
+                        return Ok(());
+                    }
+                    if has_mark {
+                        is_live = true;
+                        self.complete(stream);
+                    }
+                    tokio::task::yield_now().await;
+                }
+                () = tokio::time::sleep(quiet.unwrap_or_default()), if quiet.is_some() => {
+                    (quiet, is_live) = (None, true);
+                    self.complete(stream);
+                }
+            }
+        }
+    }
+
+    /// Folds some entries, acknowledges them, and answers those who wait for them.
+    async fn fold(
+        &mut self,
+        stream: &Stream<F>,
+        channel: &dyn Channel,
+        batch: Vec<Delivered>,
+        expected: &mut Option<(u64, Option<String>)>,
+    ) -> Result<Step> {
+        let mut entries = Vec::with_capacity(batch.len());
+        let mut last_tag = 0;
+        for delivered in batch {
+            let (tag, entry) = Entry::of(delivered, &stream.name)?;
+            last_tag = tag;
+            match expected.take() {
+                Some((offset, id)) if offset == entry.offset && id == entry.id => {}
+                Some(_) => return Ok(Step::AnotherStream),
+                None => entries.push(entry),
+            }
+        }
+        if let Some(last) = entries.last() {
+            self.last = Some((last.offset, last.id.clone()));
+        }
+        let count = u64::try_from(entries.len()).unwrap_or(0);
+        let answers = self.fold_into_state(stream, &entries);
+        // Frames are written in the order of first polls, so this is in time whatever comes next.
+        channel.ack(last_tag, true).await?;
+        {
+            let mut own = stream.own.lock();
+            for (id, answer) in answers {
+                if let Some(waiting) = own.remove(&id).and_then(|own| own.answer) {
+                    let _ = waiting.send(answer);
+                }
+            }
+        }
+        stream.progress.send_modify(|progress| progress.entries = progress.entries.wrapping_add(count));
+        Ok(Step::Folded)
+    }
+
+    /// Answers, by their ids, what our own kind of entries amounted to.
+    fn fold_into_state(&mut self, stream: &Stream<F>, entries: &[Entry]) -> Vec<(String, u64)> {
+        let mut guard = None;
+        let state = match &mut self.fresh {
+            Some(fresh) => fresh,
+            None => &mut **guard.insert(stream.fold.write()),
+        };
+        let mut answers = Vec::new();
+        for entry in entries {
+            if !self.ids.is_repeated(entry) {
+                let answer = if entry.is_mark() { 0 } else { state.fold(entry) };
+                answers.extend(entry.own_id().map(|id| (id.to_owned(), answer)));
+            }
+        }
+        answers
+    }
+
+    fn begin_again(&mut self, stream: &Stream<F>) {
+        tracing::info!(stream = stream.name, "the stream was cut or made again, it is read from its beginning");
+        (self.last, self.fresh, self.ids) = (None, Some(F::empty()), LastIds::default());
+        // They may have gone with the old one, and nobody must wait for ever.
+        stream.own.lock().clear();
+    }
+
+    /// Everything that was there when the connection was made has been folded.
+    fn complete(&mut self, stream: &Stream<F>) {
+        if let Some(fresh) = self.fresh.take() {
+            let mut state = stream.fold.write();
+            let before = std::mem::replace(&mut *state, fresh);
+            state.succeed(before);
+        }
+        stream.progress.send_modify(|progress| {
+            progress.is_live = true;
+            progress.failure = None;
+        });
+    }
+
+    /// Lets those go on who wait until everything before their call is folded. The server answers on a channel in order,
+    /// so behind what it has sent before.
+    async fn pass_barriers(
+        &mut self,
+        stream: &Stream<F>,
+        channel: &dyn Channel,
+        deliveries: &mut dyn Deliveries,
+        barriers: &mut mpsc::UnboundedReceiver<Barrier>,
+    ) -> Result<()> {
+        while let Ok(barrier) = barriers.try_recv() {
+            self.waiting.push(barrier);
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        loop {
+            if let Err(error) = channel.round_trip().await {
+                self.waiting = waiting;
+                return Err(error);
+            }
+            let mut came = 0;
+            while let Some(batch) = already_there(deliveries, AT_ONCE).await {
+                came += batch.len();
+                self.fold(stream, channel, batch, &mut None).await?;
+            }
+            // With so many on their way the server may have waited for acknowledgements instead of sending all.
+            if came < usize::from(AHEAD) / 2 {
+                break;
+            }
+        }
+        waiting.into_iter().for_each(|barrier| drop(barrier.send(())));
+        Ok(())
+    }
+}
+
+/// One delivery and those that are there already.
+async fn ready(first: Delivered, deliveries: &mut dyn Deliveries) -> Vec<Delivered> {
+    let mut batch = vec![first];
+    batch.extend(already_there(deliveries, AT_ONCE - 1).await.into_iter().flatten());
+    batch
+}
+
+/// What is there without waiting; `None` if nothing is.
+async fn already_there(deliveries: &mut dyn Deliveries, limit: usize) -> Option<Vec<Delivered>> {
+    let mut batch = Vec::new();
+    poll_fn(|context| {
+        while batch.len() < limit
+            && let Poll::Ready(Some(delivered)) = deliveries.poll_next(context)
+        {
+            batch.push(delivered);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    (!batch.is_empty()).then_some(batch)
+}
