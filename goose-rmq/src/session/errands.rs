@@ -137,17 +137,35 @@ async fn attempt(session: &Arc<Shared>, generation: u64, errands: &mut Vec<Erran
         }
     }
     *errands = failed;
-    let now = Instant::now();
-    let mut state = session.state();
-    if state.generation == generation {
-        let _on_its_way = state.acknowledge(done.iter().map(|errand| errand.tag), now);
-        for errand in done.iter().filter(|errand| errand.comes_back_at_once()) {
-            state.slots[errand.slot].copies_are_stored(now);
-        }
-    }
-    drop(state);
+    acknowledge(session, generation, &done).await;
     done.iter().for_each(|errand| tell(session, errand));
     trouble
+}
+
+async fn acknowledge(session: &Shared, generation: u64, done: &[Errand]) {
+    let now = Instant::now();
+    let channel = {
+        let mut state = session.state();
+        if state.generation != generation {
+            return;
+        }
+        let _on_its_way = state.acknowledge(done.iter().map(|errand| errand.tag), now);
+        state.channel.clone()
+    };
+    let mut copies = Vec::new();
+    for errand in done {
+        copies.extend(errand.comes_back_at_once().then_some(errand.slot));
+    }
+    if let (Some(channel), false) = (channel, copies.is_empty()) {
+        // A copy may be here already. If it were run before the server has let go of the original, and killed this process,
+        // both would be recovered.
+        let _ = channel.round_trip().await;
+        let now = Instant::now();
+        let mut state = session.state();
+        if state.generation == generation {
+            copies.into_iter().for_each(|slot| state.slots[slot].copies_are_stored(1, now));
+        }
+    }
 }
 
 fn tell(session: &Shared, errand: &Errand) {

@@ -303,7 +303,7 @@ impl State {
         }
         let recent = self.pace.recent(now);
         let slots = self.slots.iter().zip(self.ready()).enumerate();
-        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(self.wanted, ready, recent)?))).collect()
+        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(self.wanted, ready, recent, now)?))).collect()
     }
 
     /// A fetch waits no more. Says whether the session's task must be told.
@@ -472,7 +472,9 @@ mod tests {
         let mut bench = Bench::one();
         bench.consume(0, 1, 4);
         assert_eq!(bench.state.gives_up_at(bench.now), None, "there is nothing");
-        (0..3).for_each(|_| drop(bench.arrive(0, 1, Duration::ZERO)));
+        for _ in 0..3 {
+            bench.arrive(0, 1, Duration::ZERO);
+        }
         assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE));
         bench.state.wanted = 1;
         assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
