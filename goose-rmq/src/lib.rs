@@ -28,6 +28,7 @@ mod enqueue;
 mod error;
 #[cfg(feature = "fault-injection")]
 mod fault_injection;
+mod hooks;
 mod log;
 mod message;
 mod options;
@@ -40,4 +41,5 @@ mod stream;
 mod topology;
 
 pub use broker::RmqBroker;
+pub use hooks::{ConnectionEnd, FailedJob, FailureReason};
 pub use options::{QueueType, RmqOptions};

@@ -1,10 +1,12 @@
 //! How to connect the RabbitMQ broker.
 
+use std::fmt;
 use std::time::Duration;
 
 use goose_core::Result;
 
 use crate::RmqBroker;
+use crate::hooks::Hooks;
 
 /// What kind of queues hold the jobs. It cannot be changed for queues that exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +20,7 @@ pub enum QueueType {
 }
 
 /// How to connect the RabbitMQ broker. Every setting has a default that is safe.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "options do nothing until `open` is called"]
 pub struct RmqOptions {
     pub(crate) urls: Vec<String>,
@@ -35,6 +37,27 @@ pub struct RmqOptions {
     pub(crate) max_recoveries: u32,
     /// What the server's `consumer_timeout` is.
     pub(crate) consumer_timeout: Duration,
+    pub(crate) hooks: Hooks,
+}
+
+/// Without the URLs: passwords do not belong into logs.
+impl fmt::Debug for RmqOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RmqOptions")
+            .field("servers", &self.urls.len())
+            .field("prefix", &self.prefix)
+            .field("connection_name", &self.connection_name)
+            .field("queue_type", &self.queue_type)
+            .field("heartbeat", &self.heartbeat)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("confirm_timeout", &self.confirm_timeout)
+            .field("blocked_timeout", &self.blocked_timeout)
+            .field("window", &self.window)
+            .field("max_recoveries", &self.max_recoveries)
+            .field("consumer_timeout", &self.consumer_timeout)
+            .field("hooks", &self.hooks)
+            .finish()
+    }
 }
 
 impl RmqOptions {
@@ -52,6 +75,7 @@ impl RmqOptions {
             window: 1024,
             max_recoveries: 3,
             consumer_timeout: Duration::from_secs(30 * 60),
+            hooks: Hooks::default(),
         }
     }
 

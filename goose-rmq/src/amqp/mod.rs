@@ -96,7 +96,15 @@ pub(crate) trait Channel: Debug + Send + Sync {
 
     /// Publishes, persistent and mandatory, and waits for the server's word. The body is shared, not copied, where the
     /// library allows it.
+    ///
+    /// An error of the kind [`Unavailable`](goose_core::ErrorKind::Unavailable) means that nothing was sent,
+    /// [`OutcomeUnknown`](goose_core::ErrorKind::OutcomeUnknown) that the channel ended before there was word. Other kinds
+    /// say why the server has ended the channel, because of this message or another one.
     fn publish<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'static, Result<Confirmation>>;
+
+    /// Returns when the confirms are told of everything that the library has read from the server up to now: what is not
+    /// ready by then has no word yet. Blocks for microseconds.
+    fn let_confirms_land(&self) {}
 
     /// Sets how many unacknowledged messages the *next* consumer of this channel may have.
     fn limit_next_consumer(&self, unacknowledged: u16) -> BoxFuture<'_, Result<()>>;
@@ -194,11 +202,11 @@ pub(crate) struct Outgoing {
 /// What the server said of a message.
 #[derive(Debug)]
 pub(crate) enum Confirmation {
-    /// It is stored, unless it was handed back. `returned` is a message that was handed back as unroutable meanwhile, this
-    /// one or another: the library attaches it to whichever confirm comes first, so that it counts by its id only.
-    Acked { returned: Option<Box<Outgoing>> },
+    /// It is stored, unless it was handed back as unroutable. `returned` is the `message_id` of one that was, this one or
+    /// another: the library attaches it to any confirm that comes no later than that of the message itself.
+    Acked { returned: Option<String> },
     /// It is not stored.
-    Nacked { returned: Option<Box<Outgoing>> },
+    Nacked { returned: Option<String> },
 }
 
 /// A message from a queue.

@@ -1,344 +1,423 @@
-//! The task that owns the publishing channel.
-//!
-//! Futures of publishes are polled for the first time in order, which takes their numbers and queues their frames in
-//! order, and then parked until the server's word. They are kept until their end even when nobody waits for them any more:
-//! the client library would collect them for ever otherwise.
+//! The task of one channel: takes messages in, keeps as many under way as the pace allows, and answers each.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::pin::Pin;
+use std::collections::{HashSet, VecDeque};
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
-use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use super::window::Window;
-use super::{Limits, PublishError, Restore};
+use super::flights::{Flights, Ticket};
+use super::pace::Pace;
+use super::request::Request;
+use super::verdict::{Fate, fate};
+use super::{PublishError, Restore};
+use crate::again::again;
 use crate::amqp::link::Link;
-use crate::amqp::{Channel, Confirmation, Outgoing};
-use crate::error::closed;
+use crate::amqp::{Channel, Confirmation};
+use crate::hooks::{FailedJob, FailureReason, Hooks, tell};
+use crate::options::RmqOptions;
 
-/// How often those that are over their time are looked for.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
-
-/// How many looks in a row must find nothing new before confirms are believed: what came back is told with some
-/// confirm of the same burst, not always with its own.
-const LOOKS: usize = 2;
-
-/// Messages to publish together, and where their words go.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) messages: Vec<Outgoing>,
-    pub(super) reply: oneshot::Sender<Vec<Result<(), PublishError>>>,
-}
-
-/// The words on the messages of one request, as they come in.
-#[derive(Debug)]
-struct Answers {
-    words: Vec<Option<Result<(), PublishError>>>,
-    missing: usize,
-    reply: Option<oneshot::Sender<Vec<Result<(), PublishError>>>>,
-}
-
-/// One message on its way.
-#[derive(Debug)]
-struct Item {
-    message: Outgoing,
-    /// None for a message that came back after it was believed to be stored: nobody waits for it.
-    waiter: Option<(Arc<Mutex<Answers>>, usize)>,
-    /// It came back once already.
-    is_second_try: bool,
-    /// Since when it waits to be sent.
-    since: Instant,
-}
-
-impl Item {
-    fn answer(self, word: Result<(), PublishError>) {
-        let Some((answers, index)) = self.waiter else {
-            if let Err(error) = word {
-                tracing::error!(
-                    job.id = self.message.message_id,
-                    ?error,
-                    "lost a message that came back from the server late"
-                );
-            }
-            return;
-        };
-        let mut answers = answers.lock();
-        if let Some(slot @ None) = answers.words.get_mut(index) {
-            *slot = Some(word);
-            answers.missing -= 1;
-        }
-        if answers.missing == 0
-            && let Some(reply) = answers.reply.take()
-        {
-            let words = std::mem::take(&mut answers.words).into_iter().flatten().collect();
-            // Nobody waits any more: fine.
-            let _ = reply.send(words);
-        }
-    }
-}
-
-type Word = (u64, u64, Result<Confirmation>);
+/// How many requests are taken in at a time.
+const BURST: usize = 256;
+/// Between two attempts to open a channel, when the connection stands and the server says no.
+const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct Actor {
     link: Arc<Link>,
-    limits: Limits,
     restore: Arc<dyn Restore>,
-    window: Window,
-    waiting: VecDeque<Item>,
-    channel: Option<Arc<dyn Channel>>,
-    /// Counts channels: words from an earlier one are not about this one's messages.
-    generation: u64,
-    next: u64,
-    sent: HashMap<u64, Item>,
-    /// Sent messages and when their time is over, in order.
-    deadlines: VecDeque<(u64, Instant)>,
-    on_the_way: FuturesUnordered<BoxFuture<'static, Word>>,
-    /// Came back, with their own confirm still to come.
+    hooks: Hooks,
+    limits: Limits,
+    inbox: UnboundedReceiver<Request>,
+    /// Nobody will send anything more.
+    is_last: bool,
+    /// Waiting for their turn, in order.
+    queue: VecDeque<Request>,
+    flights: Flights<UnderWay, Result<Confirmation>>,
+    sent: u64,
+    /// The ids of what is under way: never the same twice, for returned messages are told apart by it.
+    ids: HashSet<Arc<str>>,
+    /// Of messages that were returned and are not confirmed yet.
     returned: HashSet<String>,
+    /// When what is under way is given up, the oldest first.
+    deadlines: VecDeque<(Instant, Ticket)>,
+    /// Of what is under way, those that were given up.
+    stragglers: usize,
+    pace: Pace,
+    channel: Option<Arc<dyn Channel>>,
+    opening: Option<BoxFuture<'static, Result<Arc<dyn Channel>>>>,
+    /// Since when there is no channel.
+    cut_off: Instant,
+    blocked: watch::Receiver<Option<String>>,
+    /// Since when the server blocks publishers, and why.
+    blocked_since: Option<(Instant, String)>,
+    restoring: JoinSet<(Request, Result<()>)>,
+    failed: Vec<FailedJob>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    confirm: Duration,
+    blocked: Duration,
+}
+
+struct UnderWay {
+    /// Counts what goes out.
+    number: u64,
+    id: Arc<str>,
+    /// `None` when it was given up and answered.
+    request: Option<Request>,
 }
 
 impl Actor {
-    pub(super) fn new(link: Arc<Link>, limits: Limits, restore: Arc<dyn Restore>) -> Self {
-        Self {
-            window: Window::new(limits.window),
+    pub(super) fn new(
+        link: Arc<Link>,
+        restore: Arc<dyn Restore>,
+        options: &RmqOptions,
+    ) -> (UnboundedSender<Request>, Self) {
+        let (sender, inbox) = unbounded_channel();
+        let limits = Limits {
+            connect: options.connect_timeout,
+            confirm: options.confirm_timeout,
+            blocked: options.blocked_timeout,
+        };
+        let actor = Self {
+            blocked: link.blocked(),
             link,
-            limits,
             restore,
-            waiting: VecDeque::new(),
-            channel: None,
-            generation: 0,
-            next: 0,
-            sent: HashMap::new(),
-            deadlines: VecDeque::new(),
-            on_the_way: FuturesUnordered::new(),
+            hooks: options.hooks.clone(),
+            limits,
+            inbox,
+            is_last: false,
+            queue: VecDeque::new(),
+            flights: Flights::new(),
+            sent: 0,
+            ids: HashSet::new(),
             returned: HashSet::new(),
-        }
+            deadlines: VecDeque::new(),
+            stragglers: 0,
+            pace: Pace::new(options.window),
+            channel: None,
+            opening: None,
+            cut_off: Instant::now(),
+            blocked_since: None,
+            restoring: JoinSet::new(),
+            failed: Vec::new(),
+        };
+        (sender, actor)
     }
 
-    /// Serves until nobody can ask any more and everything has its word.
-    pub(super) async fn serve(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
-        let mut looks = tokio::time::interval(LOOK);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut blocked = self.link.blocked();
-        let mut is_open = true;
-        while is_open || !self.waiting.is_empty() || !self.sent.is_empty() {
-            let is_blocked = blocked.borrow_and_update().is_some();
-            if !is_blocked && !self.waiting.is_empty() {
-                self.send_waiting().await;
+    /// Runs until nobody can send anything more and all is answered.
+    pub(super) async fn run(mut self) {
+        let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let (mut ended, mut incoming) = (Vec::new(), Vec::new());
+        self.look_if_blocked();
+        loop {
+            self.send();
+            self.open_if_needed();
+            self.tell_of_failures();
+            if self.is_last
+                && self.queue.is_empty()
+                && self.flights.len() == self.stragglers
+                && self.restoring.is_empty()
+            {
+                return;
+            }
+            let due = self.next_deadline();
+            if let Some(due) = due
+                && timer.deadline() != due.into()
+            {
+                timer.as_mut().reset(due.into());
             }
             tokio::select! {
-                request = requests.recv(), if is_open => match request {
-                    Some(request) => {
-                        self.take(request);
-                        while let Ok(request) = requests.try_recv() {
-                            self.take(request);
-                        }
-                    }
-                    None => is_open = false,
-                },
-                Some(word) = self.on_the_way.next() => self.hear(word).await,
-                _ = looks.tick() => self.give_up_on_the_late(blocked.borrow().clone()),
-                changed = blocked.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-
-    fn take(&mut self, request: Request) {
-        let count = request.messages.len();
-        if count == 0 {
-            let _ = request.reply.send(Vec::new());
-            return;
-        }
-        let words = (0..count).map(|_| None).collect();
-        let answers = Arc::new(Mutex::new(Answers { words, missing: count, reply: Some(request.reply) }));
-        let since = Instant::now();
-        for (index, message) in request.messages.into_iter().enumerate() {
-            let waiter = Some((Arc::clone(&answers), index));
-            self.waiting.push_back(Item { message, waiter, is_second_try: false, since });
-        }
-    }
-
-    /// Sends as many as the window allows, on a new channel if need be.
-    async fn send_waiting(&mut self) {
-        if self.sent.len() >= self.window.size() {
-            return;
-        }
-        if self.channel.as_ref().is_none_or(|channel| !channel.is_open()) {
-            self.drop_channel(&Error::new(ErrorKind::Unavailable, "the channel was closed"));
-            match open_channel(Arc::clone(&self.link)).await {
-                Ok(channel) => {
-                    self.generation += 1;
-                    self.channel = Some(channel);
+                biased;
+                () = poll_fn(|context| self.flights.poll(context, &mut ended)), if !self.flights.is_empty() => {
+                    self.confirmed(&mut ended);
                 }
-                Err(error) => return self.refuse_waiting(&error),
+                count = self.inbox.recv_many(&mut incoming, BURST), if !self.is_last => {
+                    self.is_last = count == 0;
+                    self.queue.extend(incoming.drain(..));
+                }
+                opened = opened(&mut self.opening), if self.opening.is_some() => self.opened(opened),
+                Ok(()) = self.blocked.changed() => self.look_if_blocked(),
+                Some(restored) = self.restoring.join_next(), if !self.restoring.is_empty() => {
+                    if let Ok((request, restored)) = restored {
+                        self.restored(request, restored);
+                    }
+                }
+                () = &mut timer, if due.is_some() => self.expire(),
             }
+        }
+    }
+
+    /// Sends as much as may be under way.
+    fn send(&mut self) {
+        if self.blocked_since.is_some() {
+            return;
         }
         let Some(channel) = self.channel.clone() else { return };
-        while self.sent.len() < self.window.size() {
-            let Some(item) = self.waiting.pop_front() else { return };
-            let (number, generation) = (self.next, self.generation);
-            self.next += 1;
-            let word = channel.publish(&item.message);
-            let mut sending: BoxFuture<'static, Word> = Box::pin(async move { (number, generation, word.await) });
-            self.deadlines.push_back((number, Instant::now() + self.limits.confirm));
-            self.sent.insert(number, item);
-            // Takes its place among the frames now. What is ready at once is put back for `hear` all the same.
-            match poll_once(&mut sending) {
-                Poll::Pending => self.on_the_way.push(sending),
-                Poll::Ready(word) => self.on_the_way.push(Box::pin(std::future::ready(word))),
+        while self.flights.len() - self.stragglers < self.pace.window() {
+            if !channel.is_open() {
+                self.lose_channel();
+                return;
+            }
+            // One that is under way under the same id has to end first, for returned messages are matched by it.
+            if self.queue.front().is_some_and(|next| self.ids.contains(next.message.message_id.as_str())) {
+                return;
+            }
+            let Some(mut request) = self.queue.pop_front() else { return };
+            request.sent = true;
+            let id: Arc<str> = request.message.message_id.as_str().into();
+            let future = channel.publish(&request.message);
+            self.ids.insert(Arc::clone(&id));
+            self.sent += 1;
+            match self.flights.insert(UnderWay { number: self.sent, id, request: Some(request) }, future) {
+                Ok(ticket) => self.deadlines.push_back((Instant::now() + self.limits.confirm, ticket)),
+                Err(ended) => self.confirmed(&mut vec![ended]),
             }
         }
     }
 
-    /// Takes in one word and all that are there already, then believes them.
-    async fn hear(&mut self, first: Word) {
-        let mut words = vec![first];
-        let mut idle = 0;
-        while idle < LOOKS && !self.sent.is_empty() {
-            let before = words.len();
-            while let Poll::Ready(Some(word)) = poll_next(&mut self.on_the_way) {
-                words.push(word);
-            }
-            idle = if words.len() == before { idle + 1 } else { 0 };
-            if idle < LOOKS && !self.on_the_way.is_empty() {
-                tokio::task::yield_now().await;
-            } else if self.on_the_way.is_empty() {
-                break;
+    /// Answers what has ended.
+    fn confirmed(&mut self, ended: &mut Vec<(UnderWay, Result<Confirmation>)>) {
+        // The library gives a returned message to any of the confirms that come together with its own. So none is believed
+        // before all of them have been looked at.
+        if let Some(channel) = &self.channel {
+            loop {
+                let known = ended.len();
+                channel.let_confirms_land();
+                self.flights.collect(ended);
+                if ended.len() == known {
+                    break;
+                }
             }
         }
-        let mut late = Vec::new();
-        for (.., word) in &mut words {
-            if let Ok(Confirmation::Acked { returned } | Confirmation::Nacked { returned }) = word
-                && let Some(message) = returned.take()
+        for (_, confirmation) in &*ended {
+            if let Ok(Confirmation::Acked { returned: Some(id) } | Confirmation::Nacked { returned: Some(id) }) =
+                confirmation
             {
-                self.returned.insert(message.message_id.clone());
-                late.push(*message);
+                self.returned.insert(id.clone());
             }
         }
-        for (number, generation, word) in words {
-            self.believe(number, generation, word).await;
-        }
-        // Those whose own confirm was believed before: they are sent again from what came back.
-        for message in late {
-            let is_expected = self.sent.values().any(|item| item.message.message_id == message.message_id);
-            if self.returned.contains(&message.message_id) && !is_expected {
-                self.returned.remove(&message.message_id);
-                let item = Item { message, waiter: None, is_second_try: false, since: Instant::now() };
-                self.again(item).await;
+        // Words come in any order; "in a row" means the order of sending.
+        ended.sort_unstable_by_key(|(under_way, _)| under_way.number);
+        let mut unsent = Vec::new();
+        for (under_way, confirmation) in ended.drain(..) {
+            self.ids.remove(&under_way.id);
+            let came_back = self.returned.remove(&*under_way.id);
+            let Some(request) = under_way.request else {
+                self.stragglers -= 1;
+                continue;
+            };
+            match confirmation {
+                Ok(Confirmation::Acked { .. }) if came_back => self.came_back(request),
+                Ok(Confirmation::Acked { .. }) => {
+                    self.pace.acked();
+                    request.answer(Ok(()));
+                }
+                Ok(Confirmation::Nacked { .. }) => {
+                    self.pace.nacked();
+                    self.fail(request, PublishError::Nacked);
+                }
+                Err(error) => unsent.extend(self.cut(request, error)),
             }
+        }
+        unsent.into_iter().rev().for_each(|request| self.queue.push_front(request));
+        if self.flights.is_empty() {
+            // Ids of nobody: what was returned twice, or has no id.
+            self.returned.clear();
+            self.deadlines.clear();
+        }
+        if self.channel.as_ref().is_some_and(|channel| !channel.is_open()) {
+            self.lose_channel();
         }
     }
 
-    async fn believe(&mut self, number: u64, generation: u64, word: Result<Confirmation>) {
-        // Gone if its time was over.
-        let Some(item) = self.sent.remove(&number) else { return };
-        match word {
-            Ok(Confirmation::Acked { .. }) => {
-                self.window.confirmed();
-                if self.returned.remove(&item.message.message_id) {
-                    self.again(item).await
-                } else {
-                    item.answer(Ok(()))
-                }
+    /// The channel ended before there was word on this one. It is handed back if it was never sent.
+    fn cut(&mut self, mut request: Request, error: Error) -> Option<Request> {
+        match fate(&error, &request.message) {
+            Fate::NotSent => {
+                request.sent = false;
+                return Some(request);
             }
-            Ok(Confirmation::Nacked { .. }) => {
-                if self.window.refused() {
-                    tracing::warn!("the server refuses messages; from now on one is sent at a time");
+            Fate::Lost => self.came_back(request),
+            Fate::Refused => self.fail(request, PublishError::Refused(error)),
+            Fate::Unknown => self.fail(request, PublishError::Unknown(error)),
+        }
+        None
+    }
+
+    /// The server had no place for it. It is not stored.
+    fn came_back(&mut self, mut request: Request) {
+        let message = &request.message;
+        tracing::debug!(id = message.message_id, key = message.routing_key, "a message came back");
+        if let Some(job) = FailedJob::of(message, FailureReason::Unroutable) {
+            tell(&self.hooks.returned, || job);
+        }
+        if request.again {
+            return self.fail(request, PublishError::Unroutable);
+        }
+        (request.again, request.sent) = (true, false);
+        let restore = Arc::clone(&self.restore);
+        self.restoring.spawn(async move {
+            let restored = restore.restore(&request.message).await;
+            (request, restored)
+        });
+    }
+
+    fn restored(&mut self, mut request: Request, restored: Result<()>) {
+        match restored {
+            Ok(()) => {
+                request.arrived = Instant::now();
+                self.queue.push_front(request);
+            }
+            Err(error) => self.fail(request, PublishError::NotSent(error)),
+        }
+    }
+
+    fn fail(&mut self, request: Request, error: PublishError) {
+        if self.hooks.failed.is_some() {
+            self.failed.extend(FailedJob::of(&request.message, error.reason()));
+        }
+        request.answer(Err(error));
+    }
+
+    /// Tells the program of the failures so far, unless refusals are just beginning: they are told together.
+    fn tell_of_failures(&mut self) {
+        let are_more_to_come = self.pace.in_doubt() && self.flights.len() > self.stragglers;
+        if !self.failed.is_empty() && !are_more_to_come {
+            let failed = std::mem::take(&mut self.failed);
+            tell(&self.hooks.failed, || failed);
+        }
+    }
+
+    fn lose_channel(&mut self) {
+        self.channel = None;
+        self.cut_off = Instant::now();
+    }
+
+    fn open_if_needed(&mut self) {
+        if self.channel.is_none() && self.opening.is_none() && !self.queue.is_empty() {
+            self.open_after(Duration::ZERO);
+        }
+    }
+
+    fn open_after(&mut self, pause: Duration) {
+        let link = Arc::clone(&self.link);
+        self.opening = Some(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            let channel = link.channel().await?;
+            channel.confirm().await?;
+            Ok(channel)
+        }));
+    }
+
+    fn opened(&mut self, opened: Result<Arc<dyn Channel>>) {
+        self.opening = None;
+        match opened {
+            Ok(channel) => self.channel = Some(channel),
+            // Those that can wait longer do, until their time is up.
+            Err(error) if error.kind().is_retryable() => {
+                self.expire();
+                if !self.queue.is_empty() {
+                    self.open_after(PAUSE);
                 }
-                item.answer(Err(PublishError::Nacked));
             }
             Err(error) => {
-                if generation == self.generation {
-                    self.drop_channel(&error);
+                for request in std::mem::take(&mut self.queue) {
+                    self.fail(request, PublishError::NotSent(again(&error)));
                 }
-                item.answer(Err(PublishError::Unknown(error)));
             }
         }
     }
 
-    /// Sends a message again that came back, once.
-    async fn again(&mut self, item: Item) {
-        if item.is_second_try {
-            return item.answer(Err(PublishError::Unroutable));
-        }
-        tracing::warn!(to = item.message.routing_key, "a message found no queue; will declare it and send it again");
-        let restore = Arc::clone(&self.restore);
-        match restore.restore(&item.message).await {
-            Ok(()) => self.waiting.push_front(Item { is_second_try: true, since: Instant::now(), ..item }),
-            Err(error) => item.answer(Err(PublishError::NotSent(error))),
+    fn look_if_blocked(&mut self) {
+        let reason = self.blocked.borrow_and_update().clone();
+        self.blocked_since = reason.map(|reason| match self.blocked_since.take() {
+            Some((since, _)) => (since, reason),
+            None => (Instant::now(), reason),
+        });
+    }
+
+    /// When the next one has waited long enough.
+    fn next_deadline(&self) -> Option<Instant> {
+        let under_way = self.deadlines.front().map(|(deadline, _)| *deadline);
+        let waiting = self.queue.front().map(|request| self.patience(request));
+        under_way.into_iter().chain(waiting).min()
+    }
+
+    /// How long a request waits for its turn.
+    fn patience(&self, request: &Request) -> Instant {
+        match &self.blocked_since {
+            Some((since, _)) => request.arrived.max(*since) + self.limits.blocked,
+            None if self.channel.is_none() => request.arrived.max(self.cut_off) + self.limits.connect,
+            // The server says nothing on those before it.
+            None => request.arrived + self.limits.confirm,
         }
     }
 
-    /// Everything sent on the channel that stood until now may or may not be stored.
-    fn drop_channel(&mut self, error: &Error) {
-        if self.channel.take().is_none() {
-            return;
-        }
-        self.generation += 1;
-        self.deadlines.clear();
-        self.returned.clear();
-        // In the order in which they were sent.
-        let mut numbers: Vec<u64> = self.sent.keys().copied().collect();
-        numbers.sort_unstable();
-        for number in numbers {
-            if let Some(item) = self.sent.remove(&number) {
-                let error = Error::new(error.kind(), format!("{error:#}"));
-                item.answer(Err(PublishError::Unknown(error)));
-            }
-        }
-    }
-
-    fn refuse_waiting(&mut self, error: &Error) {
-        for item in self.waiting.drain(..) {
-            item.answer(Err(PublishError::NotSent(Error::new(error.kind(), format!("{error:#}")))));
-        }
-    }
-
-    /// Tells those that wait for too long: for a word, or for a server that blocks.
-    fn give_up_on_the_late(&mut self, blocked: Option<String>) {
+    /// Answers those who have waited long enough.
+    fn expire(&mut self) {
         let now = Instant::now();
-        while self.deadlines.front().is_some_and(|(_, deadline)| *deadline <= now) {
-            let Some((number, _)) = self.deadlines.pop_front() else { break };
-            if let Some(item) = self.sent.remove(&number) {
-                item.answer(Err(PublishError::TimedOut));
+        while self.deadlines.front().is_some_and(|(deadline, _)| *deadline <= now) {
+            let Some((_, ticket)) = self.deadlines.pop_front() else { break };
+            // Its future is kept: one that is dropped unresolved stays in the library's list for ever.
+            if let Some(request) = self.flights.get_mut(ticket).and_then(|under_way| under_way.request.take()) {
+                self.stragglers += 1;
+                self.fail(request, PublishError::TimedOut);
             }
         }
-        // Those that have their word already need no deadline.
-        while self.deadlines.front().is_some_and(|(number, _)| !self.sent.contains_key(number)) {
-            self.deadlines.pop_front();
+        while let Some(request) = self.queue.front() {
+            if self.patience(request) > now {
+                break;
+            }
+            let Some(request) = self.queue.pop_front() else { break };
+            let error = self.why_not_sent();
+            self.fail(request, error);
         }
-        let Some(reason) = blocked else { return };
-        while self.waiting.front().is_some_and(|item| now.duration_since(item.since) >= self.limits.blocked) {
-            let Some(item) = self.waiting.pop_front() else { break };
-            item.answer(Err(PublishError::Blocked(reason.clone())));
+        if self.stragglers > 0 && self.stragglers >= self.pace.window() {
+            self.give_up_channel();
         }
+    }
+
+    fn why_not_sent(&self) -> PublishError {
+        if let Some((_, reason)) = &self.blocked_since {
+            return PublishError::Blocked(reason.clone());
+        }
+        let message = match self.link.last_error() {
+            Some(why) => format!("no connection to the server within {:?}: {why}", self.limits.connect),
+            None => "the server takes too long to confirm the jobs before this one; nothing was sent".to_owned(),
+        };
+        PublishError::NotSent(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// A channel on which the server has nothing to say any more is of no use.
+    fn give_up_channel(&mut self) {
+        tracing::warn!(unconfirmed = self.flights.len(), "the server confirms nothing; a new channel is opened");
+        for under_way in self.flights.take_all() {
+            if let Some(request) = under_way.request {
+                let why = Error::new(ErrorKind::Unavailable, "the server confirmed nothing on this channel");
+                self.fail(request, PublishError::Unknown(why));
+            }
+        }
+        self.ids.clear();
+        self.returned.clear();
+        self.deadlines.clear();
+        self.stragglers = 0;
+        if let Some(channel) = self.channel.take() {
+            tokio::spawn(async move { channel.close().await });
+        }
+        self.cut_off = Instant::now();
     }
 }
 
-impl Drop for Actor {
-    /// When the runtime ends before everybody has a word.
-    fn drop(&mut self) {
-        self.refuse_waiting(&closed());
-        self.drop_channel(&closed());
+async fn opened(opening: &mut Option<BoxFuture<'static, Result<Arc<dyn Channel>>>>) -> Result<Arc<dyn Channel>> {
+    match opening {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
     }
-}
-
-async fn open_channel(link: Arc<Link>) -> Result<Arc<dyn Channel>> {
-    let channel = link.channel().await?;
-    channel.confirm().await?;
-    Ok(channel)
-}
-
-fn poll_once<T>(future: &mut BoxFuture<'static, T>) -> Poll<T> {
-    future.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()))
-}
-
-fn poll_next(words: &mut FuturesUnordered<BoxFuture<'static, Word>>) -> Poll<Option<Word>> {
-    use futures_util::stream::Stream;
-    Pin::new(words).poll_next(&mut Context::from_waker(std::task::Waker::noop()))
 }

@@ -29,6 +29,16 @@ fn declare(rabbit: &Rabbit, vhost: &str, name: &str, kind: &str) {
     ));
 }
 
+/// Does something with a channel, whose connection then stays open. RabbitMQ brings a client.
+fn with_client(rabbit: &Rabbit, act: &str) {
+    rabbit.eval(&format!(
+        "{{module, _}} = code:ensure_loaded(amqp_auth_mechanisms), {{ok, Address}} = amqp_uri:parse(\"{}\"), \
+         {{ok, Connection}} = amqp_connection:start(Address), \
+         {{ok, Channel}} = amqp_connection:open_channel(Connection), {act}",
+        rabbit.url()
+    ));
+}
+
 #[test]
 fn expressions_are_evaluated_inside_of_the_node() {
     let rabbit = shared();
@@ -63,6 +73,33 @@ fn queues_are_listed_and_deleted() {
         assert_eq!(rabbit.queue(&name), Some(expected));
         rabbit.delete_queue(&name);
         assert_eq!(rabbit.queue(&name), None);
+    }
+}
+
+#[test]
+fn messages_and_consumers_are_counted_as_they_are_now() {
+    let rabbit = shared();
+    for kind in ["classic", "quorum"] {
+        let queue = format!("counted-{kind}");
+        declare(rabbit, "/", &queue, kind);
+        let message = "{amqp_msg, list_to_tuple(['P_basic' | lists:duplicate(14, undefined)]), <<>>}";
+        with_client(
+            rabbit,
+            &format!(
+                "Publish = {{'basic.publish', 0, <<>>, <<\"{queue}\">>, false, false}}, \
+                 amqp_channel:call(Channel, {{'confirm.select', false}}), \
+                 [amqp_channel:call(Channel, Publish, {message}) || _ <- lists:seq(1, 5)], \
+                 true = amqp_channel:wait_for_confirms(Channel, 10), \
+                 amqp_channel:call(Channel, {{'basic.qos', 0, 2, false}}), \
+                 amqp_channel:subscribe(Channel, \
+                     {{'basic.consume', 0, <<\"{queue}\">>, <<>>, false, false, false, false, []}}, spawn(timer, sleep, [60000]))"
+            ),
+        );
+        // What is sent to a consumer is not counted before it has left.
+        goose_services::eventually("it has got two of five", || {
+            let queue = rabbit.queue(&queue).unwrap();
+            (queue.ready, queue.messages, queue.consumers) == (3, 5, 1)
+        });
     }
 }
 
@@ -131,13 +168,12 @@ fn alarms_and_connections_and_encryption() {
     assert!(rabbit.eval("rabbit_alarm:get_alarms()").contains("memory"));
     rabbit.memory_alarm(false);
 
-    // RabbitMQ brings a client for AMQP, and Erlang one for TLS.
-    let connect = format!("{{ok, Address}} = amqp_uri:parse(\"{}\"), amqp_connection:start(Address)", rabbit.url());
-    assert!(rabbit.eval(&connect).starts_with("{ok,<"));
+    with_client(&rabbit, "Channel");
     goose_services::eventually("it is seen", || rabbit.connections() == 1);
     rabbit.close_connections();
     goose_services::eventually("it is closed", || rabbit.connections() == 0);
 
+    // Erlang has a client.
     let connect = format!(
         "{{ok, Socket}} = ssl:connect({{127,0,0,1}}, {}, [{{verify, verify_peer}}, {{cacertfile, \"{}\"}}], \
          5000), ssl:close(Socket)",

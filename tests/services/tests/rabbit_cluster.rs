@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// RabbitMQ brings a client.
 fn publish(node: &Rabbit) -> bool {
     let program = format!(
-        "{{ok, Address}} = amqp_uri:parse(\"{}\"), {{ok, Connection}} = amqp_connection:start(Address),
+        "{{module, _}} = code:ensure_loaded(amqp_auth_mechanisms),
+        {{ok, Address}} = amqp_uri:parse(\"{}\"), {{ok, Connection}} = amqp_connection:start(Address),
         try
             {{ok, Channel}} = amqp_connection:open_channel(Connection),
             amqp_channel:call(Channel, {{'queue.declare', 0, <<\"jobs\">>, false, true, false, false, false,

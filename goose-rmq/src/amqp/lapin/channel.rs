@@ -1,9 +1,10 @@
 //! One channel of the library.
 
 use std::fmt;
-use std::pin::Pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
@@ -15,15 +16,16 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 
-use super::classify::{NOT_FOUND, classify, code};
-use super::convert::{delivered, properties, returned, short, to_table};
+use super::classify::{NOT_FOUND, classify, code, unconfirmed, unsent};
+use super::convert::{delivered, id, properties, short, to_table};
 use crate::amqp::{Channel, Confirmation, Delivered, Deliveries, ExchangeKind, Lifetime, Outgoing, QueueState, Table};
 
 /// The reply code of a channel that ends in good order.
 const GOODBYE: u16 = 200;
 
 pub(super) struct LapinChannel {
-    lapin: lapin::Channel,
+    /// The last handle closes the channel. Futures of publishes and acknowledgements have one, too.
+    lapin: Arc<lapin::Channel>,
 }
 
 impl fmt::Debug for LapinChannel {
@@ -34,7 +36,7 @@ impl fmt::Debug for LapinChannel {
 
 impl LapinChannel {
     pub(super) fn new(lapin: lapin::Channel) -> Self {
-        Self { lapin }
+        Self { lapin: Arc::new(lapin) }
     }
 }
 
@@ -123,7 +125,7 @@ impl Channel for LapinChannel {
     }
 
     fn publish<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'static, Result<Confirmation>> {
-        let (channel, body) = (self.lapin.clone(), Arc::clone(&message.body));
+        let (channel, body) = (Arc::clone(&self.lapin), Arc::clone(&message.body));
         let parts = short(&message.exchange)
             .and_then(|exchange| Ok((exchange, short(&message.routing_key)?, properties(message)?)));
         Box::pin(async move {
@@ -132,16 +134,23 @@ impl Channel for LapinChannel {
             // The first poll takes the confirm's number and queues the frames; then comes the wait for the socket, then
             // that for the server's word.
             let sent = channel.basic_publish(exchange, key, options, &body, properties).await;
-            let confirm = sent.map_err(|error| classify(error, "publish"))?;
-            match confirm.await.map_err(|error| classify(error, "publish"))? {
-                LapinConfirmation::Ack(message) => Ok(Confirmation::Acked { returned: message.map(returned) }),
-                LapinConfirmation::Nack(message) => Ok(Confirmation::Nacked { returned: message.map(returned) }),
+            let confirm = sent.map_err(unsent)?;
+            match confirm.await.map_err(unconfirmed)? {
+                LapinConfirmation::Ack(message) => Ok(Confirmation::Acked { returned: message.as_ref().map(id) }),
+                LapinConfirmation::Nack(message) => Ok(Confirmation::Nacked { returned: message.as_ref().map(id) }),
                 // Would be a success that means nothing.
                 LapinConfirmation::NotRequested => {
                     Err(Error::new(ErrorKind::Internal, "published on a channel without confirms"))
                 }
             }
         })
+    }
+
+    fn let_confirms_land(&self) {
+        // The library tells confirms under a lock, those that one acknowledgement is about all under the same. This call
+        // takes that lock at its first poll, and what it does then is of no consequence here.
+        let waiting = pin!(self.lapin.wait_for_confirms());
+        let _ = waiting.poll(&mut Context::from_waker(Waker::noop()));
     }
 
     fn limit_next_consumer(&self, unacknowledged: u16) -> BoxFuture<'_, Result<()>> {
@@ -173,7 +182,7 @@ impl Channel for LapinChannel {
     }
 
     fn ack(&self, delivery_tag: u64, multiple: bool) -> BoxFuture<'static, Result<()>> {
-        let channel = self.lapin.clone();
+        let channel = Arc::clone(&self.lapin);
         // Not by the library's `Acker`, which sends a task through its queue for each.
         Box::pin(async move {
             let acked = channel.basic_ack(delivery_tag, BasicAckOptions { multiple }).await;
@@ -182,7 +191,7 @@ impl Channel for LapinChannel {
     }
 
     fn requeue(&self, delivery_tag: u64) -> BoxFuture<'static, Result<()>> {
-        let channel = self.lapin.clone();
+        let channel = Arc::clone(&self.lapin);
         Box::pin(async move {
             let options = BasicNackOptions { multiple: false, requeue: true };
             let nacked = channel.basic_nack(delivery_tag, options).await;

@@ -49,6 +49,27 @@ pub(super) fn classify(error: lapin::Error, doing: &str) -> Error {
     Error::new(kind, format!("cannot {doing}: {words}")).with_source(error)
 }
 
+/// An error of publishing before the frames were written.
+pub(super) fn unsent(error: lapin::Error) -> Error {
+    match error.kind() {
+        // Asked before anything is queued.
+        Lapin::InvalidChannelState(..) => {
+            Error::new(ErrorKind::Unavailable, "the channel was closed; nothing was sent").with_source(error)
+        }
+        // Over TLS a part of what one call had to write may have gone out when it fails.
+        _ => unconfirmed(error),
+    }
+}
+
+/// An error of publishing after the frames were written, perhaps.
+pub(super) fn unconfirmed(error: lapin::Error) -> Error {
+    match code(&error) {
+        Some(NOT_FOUND) => Error::new(ErrorKind::Misconfigured, "the exchange is not there").with_source(error),
+        Some(CONTENT_TOO_LARGE | ACCESS_REFUSED | PRECONDITION_FAILED | NOT_ALLOWED) => classify(error, "publish"),
+        _ => Error::new(ErrorKind::OutcomeUnknown, "the channel ended before the server's word").with_source(error),
+    }
+}
+
 /// An error of making a connection to `place`, which is host and port.
 pub(super) fn connecting(error: lapin::Error, place: &str) -> Error {
     let message = error.to_string();

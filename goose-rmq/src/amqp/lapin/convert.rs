@@ -73,13 +73,9 @@ pub(super) fn delivered(delivery: Delivery) -> Delivered {
     }
 }
 
-/// A message that came back, as it was sent.
-pub(super) fn returned(message: BasicReturnMessage) -> Box<Outgoing> {
-    let delivery = message.delivery;
-    let (exchange, routing_key) = (delivery.exchange.as_str().into(), delivery.routing_key.as_str().to_owned());
-    let Delivered { message_id, priority, headers, body, .. } = delivered(delivery);
-    let message_id = message_id.unwrap_or_default();
-    Box::new(Outgoing { exchange, routing_key, message_id, priority, headers, body: body.into() })
+/// The id of a message that came back.
+pub(super) fn id(message: &BasicReturnMessage) -> String {
+    message.delivery.properties.message_id().as_ref().map_or_else(String::new, |id| id.as_str().to_owned())
 }
 
 #[cfg(test)]

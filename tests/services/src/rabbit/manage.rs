@@ -24,7 +24,7 @@ pub struct Queue {
 /// One line for each queue, with tabs between the columns of [`Queue`].
 const LIST: &str = r#"
 Total = fun(Q, rabbit_quorum_queue) ->
-        {ok, {_, N}, _} = ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1), N;
+        {ok, {_, N}, _} = ra:leader_query(amqqueue:get_pid(Q), {rabbit_fifo, query_messages_total, []}), N;
     (Q, _) -> [{messages, N}] = rabbit_amqqueue:info(Q, [messages]), N
 end,
 unicode:characters_to_binary([try
