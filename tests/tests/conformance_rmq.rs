@@ -138,6 +138,7 @@ impl Harness for OnRabbit {
             "lifecycle::the_same_id_is_kept_once_while_claimed",
             "lifecycle::the_same_id_is_kept_once_while_scheduled",
             "lifecycle::the_same_id_is_kept_once_while_dead",
+            "statistics::what_is_enqueued_again_counts_once",
         ];
         let blind = blind.map(|scenario| Skip::new(scenario, no_look));
         let unknowing = unknowing.map(|scenario| Skip::new(scenario, no_knowledge));
