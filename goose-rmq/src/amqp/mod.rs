@@ -36,6 +36,11 @@ pub(crate) enum Role {
 pub(crate) trait Connect: Debug + Send + Sync {
     /// Connects and checks the server, once. Errors are classified: wrong password, not a RabbitMQ server, nobody there…
     fn connect(&self, role: Role) -> BoxFuture<'_, Result<Arc<dyn Connection>>>;
+
+    /// Is told of every connection that has ended, and why: whether by us, or to be made again.
+    fn ended(&self, role: Role, reason: &str, is_closed: bool) {
+        let _ = (role, reason, is_closed);
+    }
 }
 
 /// One connection.
