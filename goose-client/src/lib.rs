@@ -28,7 +28,7 @@
 //! let report = client.perform_bulk((0..5000).map(|n| mail(&format!("{n}@example.org")))).await?;
 //! assert!(report.is_complete());
 //! # let queues = client.broker().statistics().unwrap().queues().await?;
-//! # let counts: Vec<_> = queues.iter().map(|q| (q.queue.as_str(), q.ready, q.scheduled)).collect();
+//! # let counts: Vec<_> = queues.iter().map(|q| (q.queue.as_str(), q.ready, q.scheduled.unwrap_or(0))).collect();
 //! # assert_eq!(counts, [("default", 5001, 1), ("mail", 1, 0)]);
 //! # Ok(()) }
 //! ```

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use goose_core::broker::capability::{DeadJobs, EnqueuedJobs, PausedQueues, ScheduledJobs, Statistics};
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
 use goose_core::{BoxFuture, Error, ErrorKind, Job, Result};
 use parking_lot::Mutex;
@@ -12,11 +13,15 @@ use parking_lot::Mutex;
 use crate::RmqOptions;
 use crate::amqp::lapin::Connector;
 use crate::amqp::link::Link;
-use crate::amqp::{Connect, Role, Table};
+use crate::amqp::{Connect, Role};
+use crate::capability::Powers;
+use crate::dead::{self, Dead};
 use crate::enqueue;
 use crate::error::closed;
+use crate::log::Log;
 use crate::publisher::{Publisher, Restore};
 use crate::runtime::Runtime;
+use crate::stream::Wires;
 use crate::topology::Topology;
 use crate::{session, strays};
 
@@ -38,7 +43,10 @@ pub(crate) struct Inner {
     pub(crate) runtime: Runtime,
     pub(crate) links: Links,
     pub(crate) topology: Arc<Topology>,
-    pub(crate) publisher: Publisher,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) dead: Arc<Dead>,
+    powers: Powers,
     /// Every open session, so that closing the broker stops them.
     sessions: Mutex<Vec<Arc<dyn OpenSession>>>,
     closed: AtomicBool,
@@ -86,11 +94,31 @@ impl RmqBroker {
         let control = open(Role::Control).await?;
         let (publish, consume) = tokio::join!(open(Role::Publish), open(Role::Consume));
         let links = Links { publish: publish?, consume: consume?, control };
-        let topology = Arc::new(Topology::new(Arc::clone(&links.control), &options, Table::new()));
+        let topology = Arc::new(Topology::new(Arc::clone(&links.control), &options, dead::stream_arguments()));
         let restore = Arc::clone(&topology) as Arc<dyn Restore>;
         let publisher = Publisher::new(Arc::clone(&links.publish), &options, restore, runtime.handle());
-        let (sessions, closed, sweeping) = Default::default();
-        let inner = Arc::new(Inner { options, runtime, links, topology, publisher, sessions, closed, sweeping });
+        let publisher = Arc::new(publisher);
+        let wires = Wires {
+            runtime: runtime.handle().clone(),
+            control: Arc::clone(&links.control),
+            publisher: Arc::clone(&publisher),
+        };
+        let log = Log::new(wires.clone(), &topology.names);
+        let dead = Dead::new(wires.clone(), Arc::clone(&topology), Arc::clone(&log));
+        let powers = Powers::new(wires, Arc::clone(&topology), Arc::clone(&log), Arc::clone(&dead));
+        let inner = Arc::new(Inner {
+            options,
+            runtime,
+            links,
+            topology,
+            publisher,
+            log,
+            dead,
+            powers,
+            sessions: Mutex::default(),
+            closed: AtomicBool::new(false),
+            sweeping: AtomicBool::new(false),
+        });
         Ok(Self { inner })
     }
 }
@@ -173,8 +201,10 @@ impl Broker for RmqBroker {
                 return Ok(());
             }
             let (sessions, links) = (self.inner.sessions(), self.inner.links.clone());
+            let log = Arc::clone(&self.inner.log);
             let end = self.inner.runtime.spawn(async move {
                 stop_all(sessions).await;
+                log.close().await;
                 tokio::join!(links.consume.close(), links.publish.close(), links.control.close());
             });
             // It ends without an answer if another handle is closing at the same time.
@@ -182,5 +212,25 @@ impl Broker for RmqBroker {
             self.inner.runtime.shut_down().await;
             Ok(())
         })
+    }
+
+    fn enqueued_jobs(&self) -> Option<&dyn EnqueuedJobs> {
+        Some(&self.inner.powers)
+    }
+
+    fn scheduled_jobs(&self) -> Option<&dyn ScheduledJobs> {
+        Some(&self.inner.powers)
+    }
+
+    fn dead_jobs(&self) -> Option<&dyn DeadJobs> {
+        Some(&self.inner.powers)
+    }
+
+    fn paused_queues(&self) -> Option<&dyn PausedQueues> {
+        Some(&self.inner.powers)
+    }
+
+    fn statistics(&self) -> Option<&dyn Statistics> {
+        Some(&self.inner.powers)
     }
 }

@@ -14,6 +14,7 @@ use crate::again::again;
 use crate::broker::Inner;
 use crate::delay::{self, Path, Precision};
 use crate::error::closed;
+use crate::log::Count;
 use crate::message::{self, Rank, Ticket};
 use crate::options::QueueType;
 use crate::outbox;
@@ -23,6 +24,7 @@ pub(crate) async fn enqueue(inner: &Arc<Inner>, jobs: Vec<Job>) -> Result<Vec<En
     let now = SystemClock.now();
     let ways: Vec<Way> = jobs.iter().map(|job| Way::of(job, now, inner.options.queue_type)).collect();
     let unready = Unready::prepare(inner, &jobs, &ways).await;
+    jobs.iter().for_each(|job| inner.log.used(job.ready_queue()));
     let (mut seen, mut refused) = (HashSet::with_capacity(jobs.len()), HashMap::new());
     let (mut ids, mut messages) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
     for (job, way) in jobs.iter().zip(&ways) {
@@ -41,12 +43,16 @@ pub(crate) async fn enqueue(inner: &Arc<Inner>, jobs: Vec<Job>) -> Result<Vec<En
             }
         }
     }
+    let sent = messages.len();
     let answers = outbox::publish_all(inner, messages).await;
+    let unsent = refused.len();
     for (id, answer) in ids.into_iter().zip(answers) {
         if let Err(error) = answer {
             refused.insert(id, error);
         }
     }
+    let taken = sent.saturating_sub(refused.len() - unsent);
+    inner.log.count(Count::Enqueued, u64::try_from(taken).unwrap_or(0));
     verdicts(&jobs, &refused)
 }
 

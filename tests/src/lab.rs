@@ -211,7 +211,16 @@ impl Lab {
                 Err(error) if error.is_retryable() && Instant::now() < end => continue,
                 queues => queues?,
             };
-            if queues.iter().all(|counts| counts.ready + counts.scheduled + counts.running == 0) {
+            // Some brokers know only how many of all queues there are.
+            let known: u64 = queues.iter().filter_map(|counts| counts.scheduled).sum();
+            let scheduled = match broker.scheduled_jobs() {
+                Some(jobs) if queues.iter().any(|counts| counts.scheduled.is_none()) => match jobs.size().await {
+                    Err(error) if error.is_retryable() && Instant::now() < end => continue,
+                    size => size?,
+                },
+                _ => known,
+            };
+            if scheduled == 0 && queues.iter().all(|counts| counts.ready + counts.running == 0) {
                 return Ok(broker.close().await?);
             }
             if Instant::now() >= end {

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::capability::{DeadJobs, EnqueuedJobs, ScheduledJobs, Statistics};
+use super::capability::{DeadJobs, EnqueuedJobs, PausedQueues, ScheduledJobs, Statistics};
 use super::{Consumer, ConsumerOptions};
 use crate::{BoxFuture, Error, Job, JobId, Result};
 
@@ -70,6 +70,11 @@ pub trait Broker: Debug + Send + Sync + 'static {
 
     /// Looking at, replaying and deleting dead jobs.
     fn dead_jobs(&self) -> Option<&dyn DeadJobs> {
+        None
+    }
+
+    /// Stopping and starting queues.
+    fn paused_queues(&self) -> Option<&dyn PausedQueues> {
         None
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::capability::{DeadJobs, EnqueuedJobs, ScheduledJobs, Statistics};
+use super::capability::{DeadJobs, EnqueuedJobs, PausedQueues, ScheduledJobs, Statistics};
 use super::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
 use crate::{BoxFuture, Job, Result};
 
@@ -29,6 +29,9 @@ impl<B: Broker + ?Sized> Broker for Arc<B> {
     }
     fn dead_jobs(&self) -> Option<&dyn DeadJobs> {
         (**self).dead_jobs()
+    }
+    fn paused_queues(&self) -> Option<&dyn PausedQueues> {
+        (**self).paused_queues()
     }
     fn statistics(&self) -> Option<&dyn Statistics> {
         (**self).statistics()

@@ -69,7 +69,7 @@ impl Statistics for RedisBroker {
         Box::pin(async move {
             let counts = self.inner.counts().await?.into_iter().map(|(queue, n)| {
                 let mut counts = QueueCounts::empty(queue);
-                (counts.ready, counts.scheduled, counts.running, counts.dead) = (n[0], n[1], n[2], n[3]);
+                (counts.ready, counts.scheduled, counts.running, counts.dead) = (n[0], Some(n[1]), n[2], n[3]);
                 counts
             });
             Ok(counts.collect())

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use goose_core::broker::DeathReason;
-use goose_core::{Error, Job, JobId, QueueName, Result, Timestamp, codec};
+use goose_core::broker::{DeathCause, DeathReason};
+use goose_core::{Error, JobId, QueueName, Result, Timestamp};
 
 use super::Dead;
 use super::death::Death;
@@ -18,21 +18,11 @@ pub(crate) struct Burial {
 }
 
 impl Burial {
-    /// Of a job, out of that queue.
-    pub(crate) fn of_job(job: &Job, queue: QueueName, reason: DeathReason, died_at: Timestamp) -> Self {
-        let death = Death { id: job.id, queue, died_at: Some(died_at), reason, is_job: true };
-        Self { death, body: codec::encode(job).into() }
-    }
-
-    /// Of bytes that are no job, as they were found. The id is that of the message, or a new one.
-    pub(crate) fn of_bytes(
-        id: JobId,
-        bytes: Arc<[u8]>,
-        queue: QueueName,
-        reason: DeathReason,
-        died_at: Timestamp,
-    ) -> Self {
-        Self { death: Death { id, queue, died_at: Some(died_at), reason, is_job: false }, body: bytes }
+    /// Of what was taken out of that queue: an envelope or, if the cause says so, bytes that are none. The id is that of
+    /// the job or of the message.
+    pub(crate) fn new(id: JobId, body: Arc<[u8]>, queue: QueueName, reason: DeathReason, died_at: Timestamp) -> Self {
+        let is_job = reason.cause != DeathCause::Undecodable;
+        Self { death: Death { id, queue, died_at: Some(died_at), reason, is_job }, body }
     }
 }
 

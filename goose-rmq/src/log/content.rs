@@ -47,7 +47,11 @@ impl Content {
             Said::Resume { queue } => u64::from(self.paused.remove(&queue.0)),
             Said::Delete { ids, until } => {
                 let until = Timestamp::from_millis(*until);
-                count(ids.iter().filter(|id| self.deleted.insert(id.0, until).is_none()).count())
+                let known = self.deleted.len();
+                for id in ids {
+                    self.deleted.entry(id.0).and_modify(|end| *end = until.max(*end)).or_insert(until);
+                }
+                count(self.deleted.len() - known)
             }
             Said::Removed { ids, until } => {
                 let until = Timestamp::from_millis(*until);

@@ -32,25 +32,26 @@ pub(super) enum Ending {
 }
 
 impl Task {
-    /// Gives back what slots hold that nobody asks for; returns the consumers to cancel for that.
-    pub(super) fn give_back_slots(&mut self, state: &mut State, now: Instant) -> Vec<Change> {
+    /// Gives back what slots hold that nobody asks for; returns the consumers to cancel for that, and when to look again.
+    pub(super) fn give_back_slots(&mut self, state: &mut State, now: Instant) -> (Vec<Change>, Option<Instant>) {
         let is_ending = state.phase.is_ending();
         let is_idle = state.gives_up_at(now).is_some_and(|at| at <= now);
-        let (mut changes, mut errands) = (Vec::new(), Vec::new());
+        let (mut changes, mut errands, mut look_again) = (Vec::new(), Vec::new(), None);
         for n in 0..state.slots.len() {
             let slot = &mut state.slots[n];
             let is_over = is_ending || slot.is_paused;
-            slot.gives_back |= is_over || (is_idle && slot.is_ahead());
+            slot.gives_back |= is_over || (is_idle && slot.held() > 0);
             if !slot.gives_back {
                 continue;
             }
-            // One that is being made is cancelled when it is there.
-            if slot.has_consumer() && !slot.is_changing() {
-                slot.cancel();
-                changes.push(Change { slot: n, make: None });
-            } else if !slot.has_consumer() && self.wires[n].is_silent() {
+            if slot.has_consumers() {
+                match slot.can_be_cancelled(now) {
+                    Ok(()) => changes.push(Change { slot: n, cancel: slot.cancel(), make: None }),
+                    Err(at) => look_again = look_again.into_iter().chain(at).min(),
+                }
+            } else if self.wires[n].is_silent() {
                 slot.gives_back = is_over;
-                // While its consumer was being cancelled, a fetch has begun to wait: it gets what is there.
+                // While its consumers were being cancelled, a fetch has begun to wait: it gets what is here.
                 if !is_ending && (slot.is_paused || state.wanted == 0) {
                     errands.extend(drain(&self.session, state, n));
                 }
@@ -63,7 +64,7 @@ impl Task {
                 let _ = errands::run(session, generation, errands, Patience::Endless).await;
             });
         }
-        changes
+        (changes, look_again)
     }
 
     /// One step towards the end of the session. `None` when it has come.
@@ -80,7 +81,7 @@ impl Task {
             }
             Ending::HandingBack { is_under_way, until } => {
                 let is_silent = self.wires.iter().all(Wire::is_silent)
-                    && !self.session.state().slots.iter().any(Slot::has_consumer);
+                    && !self.session.state().slots.iter().any(Slot::has_consumers);
                 if !is_under_way && is_silent {
                     self.ending = Ending::HandingBack { is_under_way: true, until };
                     let mut state = self.session.state();

@@ -45,7 +45,7 @@ pub(super) enum End {
 
 impl Shared {
     pub(super) fn new(inner: Arc<Inner>, options: ConsumerOptions) -> Self {
-        let state = Mutex::new(State::new(&options, Instant::now()));
+        let state = Mutex::new(State::new(&options, inner.options.queue_type, Instant::now()));
         Self {
             inner,
             queues: options.queues.names().cloned().collect(),

@@ -6,10 +6,13 @@ use goose_core::{Job, QueueName, Timestamp};
 
 use super::buffer::{Buffer, Early};
 use super::mixer::{Doubt, Offer};
-use super::window::{self, Demand};
+use super::window::{self, Demand, More};
+use crate::message::Rank;
+use crate::options::QueueType;
 
-/// How long a queue may take to send what acknowledgements have made room for.
+/// How long a queue may take to send what acknowledgements have made room for. A quorum queue writes them to its log first.
 const GRACE: Duration = Duration::from_millis(10);
+const GRACE_OF_QUORUM: Duration = Duration::from_millis(30);
 
 /// How long the copies of recovered jobs may take to be stored, and then to come.
 const COPIES_ARE_STORED_WITHIN: Duration = Duration::from_secs(1);
@@ -24,7 +27,7 @@ pub(super) struct Waiting {
     pub(super) recoveries: u32,
 }
 
-/// The consumer that receives now. Others before it may still have jobs that are being run.
+/// A consumer that may receive.
 #[derive(Debug, Clone, Copy)]
 struct Consumer {
     number: u64,
@@ -32,14 +35,18 @@ struct Consumer {
     unacknowledged: usize,
 }
 
-/// What is being waited for on a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    None,
-    /// The consumer is the first after a time without: the server sends what is most urgent first, but not all at once.
-    Start,
-    /// The consumer takes the place of another.
-    Replace,
+impl Consumer {
+    fn room(&self) -> usize {
+        self.limit.saturating_sub(self.unacknowledged)
+    }
+}
+
+/// A consumer that is being made.
+#[derive(Debug, Clone, Copy)]
+struct Making {
+    number: u64,
+    /// It is the first after a time without: the server sends what is most urgent first, but not all at once.
+    is_first: bool,
 }
 
 /// One queue of the set.
@@ -55,8 +62,9 @@ pub(super) struct Slot {
     pub(super) is_missing: bool,
     /// What it has in its buffer goes back as soon as its last consumer has ended.
     pub(super) gives_back: bool,
-    consumer: Option<Consumer>,
-    change: Change,
+    consumers: Vec<Consumer>,
+    making: Option<Making>,
+    grace: Duration,
     /// When acknowledgements gave a full consumer room again.
     fresh_since: Option<Instant>,
     /// Copies of recovered jobs that are on their way back here, and until when they are expected.
@@ -65,7 +73,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(queue: QueueName, now: Instant) -> Self {
+    pub(super) fn new(queue: QueueName, queue_type: QueueType, now: Instant) -> Self {
+        let grace = match queue_type {
+            QueueType::Classic => GRACE,
+            QueueType::Quorum => GRACE_OF_QUORUM,
+        };
         Self {
             queue,
             buffer: Buffer::default(),
@@ -74,8 +86,9 @@ impl Slot {
             is_paused: false,
             is_missing: false,
             gives_back: false,
-            consumer: None,
-            change: Change::None,
+            consumers: Vec::new(),
+            making: None,
+            grace,
             fresh_since: None,
             copies: 0,
             copies_until: now,
@@ -84,53 +97,86 @@ impl Slot {
 
     /// The channel is gone, and everything with it.
     pub(super) fn reset(&mut self, now: Instant) {
-        let is_paused = self.is_paused;
-        *self = Self { is_paused, ..Self::new(self.queue.clone(), now) };
+        let (is_paused, grace) = (self.is_paused, self.grace);
+        *self = Self { is_paused, grace, ..Self::new(self.queue.clone(), QueueType::default(), now) };
     }
 
-    // ---- the consumer
+    // ---- the consumers
 
-    pub(super) fn has_consumer(&self) -> bool {
-        self.consumer.is_some()
-    }
-
-    pub(super) fn is_changing(&self) -> bool {
-        self.change != Change::None
+    pub(super) fn has_consumers(&self) -> bool {
+        !self.consumers.is_empty()
     }
 
     /// A consumer with this number and limit is being made.
     pub(super) fn consume(&mut self, number: u64, limit: u16) {
-        self.change = if self.consumer.is_some() { Change::Replace } else { Change::Start };
-        self.consumer = Some(Consumer { number, limit: limit.into(), unacknowledged: 0 });
-        self.fresh_since = None;
+        self.making = Some(Making { number, is_first: self.consumers.is_empty() });
+        self.consumers.push(Consumer { number, limit: limit.into(), unacknowledged: 0 });
     }
 
-    /// The consumer is being cancelled, or was by the server.
-    pub(super) fn cancel(&mut self) {
-        self.consumer = None;
-        self.change = Change::None;
-        self.fresh_since = None;
-    }
-
-    /// Everything that the server had for the consumer when it began is here.
+    /// All that the server had for a consumer when it was made is here.
     pub(super) fn is_proved(&mut self, number: u64) {
-        if self.consumer.is_some_and(|consumer| consumer.number == number) {
-            self.change = Change::None;
-        }
+        self.making = self.making.filter(|making| making.number != number);
     }
 
-    /// The limit of the consumer that should be made for a fetch; `ready` is what is there for it.
-    pub(super) fn new_limit(&self, want: usize, ready: usize, recent: usize) -> Option<u16> {
-        if self.is_changing() || self.is_paused || self.is_missing || self.gives_back {
+    /// The consumer that a fetch needs; `ready` is what is here for it.
+    pub(super) fn more(&self, want: usize, ready: usize, recent: usize) -> Option<More> {
+        if self.making.is_some() || !self.is_served() {
             return None;
         }
-        let consumer = self.consumer.map(|consumer| (consumer.limit, consumer.unacknowledged));
-        window::new_limit(Demand { want, ready, consumer, running: self.running, recent })
+        window::more(Demand {
+            missing: want.saturating_sub(ready),
+            consumers: self.consumers.len(),
+            room: self.room(),
+            running: self.running,
+            recent,
+        })
     }
 
-    /// Whether it holds, or may get, jobs that nobody has asked for.
-    pub(super) fn is_ahead(&self) -> bool {
-        self.held() > 0 || self.consumer.is_some_and(|consumer| consumer.unacknowledged < consumer.limit)
+    /// Whether no job can be on its way to a consumer, as far as can be known, so that they can be cancelled; otherwise
+    /// when that will be so.
+    pub(super) fn can_be_cancelled(&self, now: Instant) -> Result<(), Option<Instant>> {
+        if self.making.is_some() {
+            return Err(None);
+        }
+        match self.fresh_until(now) {
+            Some(end) => Err(Some(end)),
+            None => Ok(()),
+        }
+    }
+
+    /// All consumers are being cancelled; returns their numbers.
+    pub(super) fn cancel(&mut self) -> Vec<u64> {
+        self.making = None;
+        self.fresh_since = None;
+        std::mem::take(&mut self.consumers).into_iter().map(|consumer| consumer.number).collect()
+    }
+
+    /// Those without room are being cancelled; returns their numbers.
+    pub(super) fn cancel_full(&mut self) -> Vec<u64> {
+        let (full, others) = self.consumers.iter().partition(|consumer| consumer.room() == 0);
+        self.consumers = others;
+        let full: Vec<Consumer> = full;
+        full.into_iter().map(|consumer| consumer.number).collect()
+    }
+
+    /// The server has cancelled a consumer.
+    pub(super) fn drop_consumer(&mut self, number: u64) {
+        self.consumers.retain(|consumer| consumer.number != number);
+        self.is_proved(number);
+    }
+
+    fn room(&self) -> usize {
+        self.consumers.iter().map(Consumer::room).sum()
+    }
+
+    fn is_served(&self) -> bool {
+        !(self.is_paused || self.is_missing || self.gives_back)
+    }
+
+    /// Until when the server may be sending what acknowledgements made room for.
+    fn fresh_until(&self, now: Instant) -> Option<Instant> {
+        let end = self.fresh_since? + self.grace;
+        (now < end && self.room() > 0).then_some(end)
     }
 
     // ---- jobs
@@ -142,16 +188,16 @@ impl Slot {
 
     /// A delivery to one of its consumers came.
     pub(super) fn arrived(&mut self, number: u64) {
-        if let Some(consumer) = self.consumer.as_mut().filter(|consumer| consumer.number == number) {
+        if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             consumer.unacknowledged += 1;
         }
     }
 
     /// A delivery to one of its consumers was acknowledged.
     pub(super) fn acknowledged(&mut self, number: u64, now: Instant) {
-        if let Some(consumer) = self.consumer.as_mut().filter(|consumer| consumer.number == number) {
+        if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             // One that had room before has nothing to send: it would have sent it.
-            if consumer.unacknowledged >= consumer.limit {
+            if consumer.room() == 0 {
                 self.fresh_since = Some(now);
             }
             consumer.unacknowledged = consumer.unacknowledged.saturating_sub(1);
@@ -176,30 +222,41 @@ impl Slot {
     /// Puts early jobs whose moment has come where they can be taken.
     pub(super) fn wake(&mut self, now: Instant) {
         while let Some((due, waiting)) = self.early.pop_ready(now) {
-            self.buffer.push(crate::message::Rank::Due, due, waiting);
+            self.buffer.push(Rank::Due, due, waiting);
         }
     }
 
     // ---- what a fetch sees
 
-    pub(super) fn offer(&self, now: Instant) -> Offer {
-        Offer { ready: self.buffer.len(), doubt: self.doubt(now).0 }
+    /// What it has for a fetch that wants `missing` jobs more than are here.
+    pub(super) fn offer(&self, missing: usize, now: Instant) -> Offer {
+        let doubt = match self.doubt(now).0 {
+            // It would deliver more if there were a consumer with the room.
+            Doubt::None if self.is_served() && self.room() < missing.min(window::MOST) => {
+                if self.has_consumers() {
+                    Doubt::More
+                } else {
+                    Doubt::Order
+                }
+            }
+            doubt => doubt,
+        };
+        Offer { ready: self.buffer.len(), doubt }
     }
 
     /// Whether more may come, and until when that is believed; without an end, until something happens.
     pub(super) fn doubt(&self, now: Instant) -> (Doubt, Option<Instant>) {
-        match self.change {
-            Change::Start => return (Doubt::Order, None),
-            Change::Replace => return (Doubt::More, None),
-            Change::None => {}
+        match self.making {
+            Some(Making { is_first: true, .. }) => return (Doubt::Order, None),
+            Some(_) => return (Doubt::More, None),
+            None => {}
         }
         if self.copies > 0 && now < self.copies_until {
             return (Doubt::Order, Some(self.copies_until));
         }
-        let has_room = self.consumer.is_some_and(|consumer| consumer.unacknowledged < consumer.limit);
-        match self.fresh_since.map(|since| since + GRACE) {
-            Some(end) if now < end && has_room => (Doubt::More, Some(end)),
-            _ => (Doubt::None, None),
+        match self.fresh_until(now) {
+            Some(end) => (Doubt::More, Some(end)),
+            None => (Doubt::None, None),
         }
     }
 }
@@ -209,7 +266,7 @@ mod tests {
     use super::*;
 
     fn slot(now: Instant) -> Slot {
-        Slot::new(QueueName::default(), now)
+        Slot::new(QueueName::default(), QueueType::Classic, now)
     }
 
     #[test]
@@ -219,11 +276,12 @@ mod tests {
         assert_eq!(slot.doubt(now), (Doubt::None, None));
         slot.consume(1, 5);
         assert_eq!(slot.doubt(now), (Doubt::Order, None));
+        assert_eq!(slot.can_be_cancelled(now), Err(None));
         slot.is_proved(7);
         assert_eq!(slot.doubt(now), (Doubt::Order, None));
         slot.is_proved(1);
         assert_eq!(slot.doubt(now), (Doubt::None, None));
-        // One that takes over brings more, but what is here has its place.
+        // Another one brings more, but what is here has its place.
         slot.consume(2, 9);
         assert_eq!(slot.doubt(now), (Doubt::More, None));
     }
@@ -239,32 +297,52 @@ mod tests {
         assert_eq!(slot.doubt(now), (Doubt::None, None), "it had room before");
         slot.arrived(1);
         slot.arrived(1);
-        assert!(!slot.is_ahead());
         slot.acknowledged(1, now);
-        assert!(slot.is_ahead());
         assert_eq!(slot.doubt(now), (Doubt::More, Some(now + GRACE)));
+        assert_eq!(slot.can_be_cancelled(now), Err(Some(now + GRACE)));
         assert_eq!(slot.doubt(now + GRACE), (Doubt::None, None));
+        assert_eq!(slot.can_be_cancelled(now + GRACE), Ok(()));
         slot.arrived(1);
         assert_eq!(slot.doubt(now), (Doubt::None, None), "it is full again");
+        assert_eq!(slot.can_be_cancelled(now), Ok(()));
     }
 
     #[test]
-    fn deliveries_to_an_earlier_consumer_do_not_count() {
+    fn consumers_are_added_for_what_is_missing_and_full_ones_put_together() {
         let now = Instant::now();
         let mut slot = slot(now);
-        slot.consume(1, 1);
+        for number in 1..=6 {
+            assert_eq!(slot.more(1, 0, 0), Some(More { limit: 1, replaces: false }));
+            slot.consume(number, 1);
+            assert_eq!(slot.more(1, 0, 0), None, "it is being made");
+            slot.is_proved(number);
+            assert_eq!(slot.more(1, 0, 0), None, "it has room");
+            slot.arrived(number);
+        }
+        slot.acknowledged(6, now);
+        assert_eq!(slot.more(2, 0, 0), Some(More { limit: 1, replaces: true }));
+        assert_eq!(slot.cancel_full(), [1, 2, 3, 4, 5]);
+        assert_eq!(slot.cancel(), [6]);
+        // Jobs of cancelled ones give room to nobody.
+        slot.acknowledged(1, now);
+        assert_eq!(slot.more(1, 0, 0), Some(More { limit: 1, replaces: false }));
+        slot.is_paused = true;
+        assert_eq!(slot.more(1, 0, 0), None);
+    }
+
+    #[test]
+    fn a_queue_without_the_room_that_a_fetch_wants_may_have_more() {
+        let now = Instant::now();
+        let mut slot = slot(now);
+        assert_eq!(slot.offer(1, now).doubt, Doubt::Order, "nobody has asked the server");
+        slot.consume(1, 2);
         slot.is_proved(1);
         slot.arrived(1);
-        assert_eq!(slot.new_limit(1, 0, 0), Some(1));
-        slot.consume(2, 1);
-        assert_eq!(slot.new_limit(1, 0, 0), None, "it is being made");
-        slot.is_proved(2);
-        slot.acknowledged(1, now);
-        slot.arrived(1);
-        assert!(slot.is_ahead());
-        assert_eq!(slot.new_limit(1, 0, 0), None);
+        assert_eq!(slot.offer(1, now).doubt, Doubt::None);
+        assert_eq!(slot.offer(2, now).doubt, Doubt::More);
+        assert_eq!(slot.offer(0, now).doubt, Doubt::None);
         slot.is_paused = true;
-        assert_eq!(slot.new_limit(9, 0, 0), None);
+        assert_eq!(slot.offer(2, now).doubt, Doubt::None);
     }
 
     #[test]

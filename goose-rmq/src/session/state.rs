@@ -13,8 +13,10 @@ use super::mixer::{Mixer, Offer};
 use super::pace::Pace;
 use super::receipt::{Claimed, Seal};
 use super::slot::{Slot, Waiting};
+use super::window::More;
 use crate::amqp::Channel;
 use crate::message::{Message, Rank, Ticket};
+use crate::options::QueueType;
 
 /// When nobody has fetched for this long, what nobody asked for goes back. Longer where claims end so quickly that it will
 /// be asked for in a moment.
@@ -109,14 +111,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(options: &ConsumerOptions, now: Instant) -> Self {
+    pub(super) fn new(options: &ConsumerOptions, queue_type: QueueType, now: Instant) -> Self {
         Self {
             phase: Phase::Open,
             generation: 0,
             channel: None,
             renewed: now,
             ledger: Ledger::default(),
-            slots: options.queues.names().map(|queue| Slot::new(queue.clone(), now)).collect(),
+            slots: options.queues.names().map(|queue| Slot::new(queue.clone(), queue_type, now)).collect(),
             pace: Pace::new(now),
             wanted: 0,
             quiet_since: now,
@@ -235,7 +237,7 @@ impl State {
     ) -> Vec<Delivery> {
         let (mut taken, mut deleted) = (Vec::new(), Vec::new());
         while taken.is_empty() {
-            let offers = self.offers(now);
+            let offers = self.offers(want, now);
             let Some(counts) = self.mixer.mix(want, &offers) else { break };
             for (slot, count) in self.slots.iter_mut().zip(counts) {
                 for Waiting { tag, job, ready_at, recoveries } in (0..count).map_while(|_| slot.buffer.pop()) {
@@ -260,30 +262,33 @@ impl State {
 
     /// Whether the waiting fetch would get something.
     pub(super) fn satisfies(&mut self, now: Instant) -> bool {
-        let offers = self.offers(now);
+        let offers = self.offers(self.wanted, now);
         self.wanted > 0 && self.mixer.look(self.wanted, &offers).is_some()
     }
 
-    fn offers(&self, now: Instant) -> Vec<Offer> {
-        self.slots.iter().map(|slot| slot.offer(now)).collect()
+    fn offers(&self, want: usize, now: Instant) -> Vec<Offer> {
+        let slots = self.slots.iter().zip(self.ready());
+        slots.map(|(slot, ready)| slot.offer(want.saturating_sub(ready), now)).collect()
     }
 
-    /// The consumers that the waiting fetch needs, by their slots and limits.
-    pub(super) fn new_limits(&mut self, now: Instant) -> Vec<(usize, u16)> {
+    /// How many jobs are here for a fetch before it needs more of each queue: of a strict set, what earlier queues have goes
+    /// out first.
+    fn ready(&self) -> impl Iterator<Item = usize> {
+        let mut before = 0;
+        self.slots.iter().map(move |slot| {
+            before = if self.is_strict { before + slot.buffer.len() } else { slot.buffer.len() };
+            before
+        })
+    }
+
+    /// The consumers that the waiting fetch needs, each with its slot.
+    pub(super) fn more_consumers(&mut self, now: Instant) -> Vec<(usize, More)> {
         if self.wanted == 0 || self.phase != Phase::Open {
             return Vec::new();
         }
         let recent = self.pace.recent(now);
-        let mut before = 0;
-        let mut limits = Vec::new();
-        for (n, slot) in self.slots.iter().enumerate() {
-            let here = slot.buffer.len();
-            // What earlier queues of a strict set have goes out first.
-            let ready = if self.is_strict { before + here } else { here };
-            before += here;
-            limits.extend(slot.new_limit(self.wanted, ready, recent).map(|limit| (n, limit)));
-        }
-        limits
+        let slots = self.slots.iter().zip(self.ready()).enumerate();
+        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(self.wanted, ready, recent)?))).collect()
     }
 
     /// A fetch waits no more. Says whether the session's task must be told.
@@ -296,17 +301,17 @@ impl State {
     /// Whether the session's task has something to do for a fetch that begins to wait.
     pub(super) fn needs_task(&mut self, now: Instant) -> bool {
         let waits_for_a_moment = self.slots.iter().any(|slot| slot.doubt(now).1.is_some());
-        self.channel.is_none() || waits_for_a_moment || !self.new_limits(now).is_empty()
+        self.channel.is_none() || waits_for_a_moment || !self.more_consumers(now).is_empty()
     }
 
     // ---- moments
 
-    /// When the session holds what nobody asks for: the moment at which that goes back.
+    /// When the session holds jobs that nobody asks for: the moment at which they go back.
     pub(super) fn gives_up_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.wanted > 0 || self.phase != Phase::Open || !self.slots.iter().any(Slot::is_ahead) {
+        let held: usize = self.slots.iter().map(Slot::held).sum();
+        if self.wanted > 0 || self.phase != Phase::Open || held == 0 {
             return None;
         }
-        let held: usize = self.slots.iter().map(Slot::held).sum();
         let recent = self.pace.recent(now);
         let patience = if recent > 0 && recent >= held { IDLE_WHILE_BUSY } else { IDLE };
         Some(self.quiet_since + patience)
@@ -341,7 +346,7 @@ mod tests {
     impl Bench {
         fn new(set: QueueSet) -> Self {
             let (now, channel) = (Instant::now(), Arc::new(TestChannel::default()));
-            let mut state = State::new(&ConsumerOptions::new(set, 5), now);
+            let mut state = State::new(&ConsumerOptions::new(set, 5), QueueType::Classic, now);
             state.begin(Arc::clone(&channel) as Arc<dyn Channel>, now);
             Self { state, channel, seal: Seal::new(), now, tags: 0 }
         }
@@ -371,6 +376,11 @@ mod tests {
 
         fn take_but(&mut self, want: usize, is_deleted: &dyn Fn(JobId) -> bool) -> Vec<Delivery> {
             self.state.take(want, &self.seal, is_deleted, (self.now, Timestamp::from_millis(9)))
+        }
+
+        fn more(&mut self) -> Vec<(usize, u16)> {
+            let more = self.state.more_consumers(self.now);
+            more.into_iter().map(|(slot, more)| (slot, more.limit)).collect()
         }
 
         fn standing(&self, delivery: &Delivery) -> bool {
@@ -435,7 +445,7 @@ mod tests {
         bench.arrive(0, 1, Duration::from_millis(30));
         bench.state.wanted = 1;
         assert!(!bench.state.satisfies(bench.now));
-        assert_eq!(bench.state.new_limits(bench.now), [(0, 1)]);
+        assert_eq!(bench.more(), [(0, 1)]);
         let due = bench.now + Duration::from_millis(30);
         assert_eq!(bench.state.next_moment(bench.now), Some(due));
         bench.state.slots[0].wake(due);
@@ -445,17 +455,16 @@ mod tests {
     #[test]
     fn what_nobody_asks_for_is_given_up_after_a_moment() {
         let mut bench = Bench::one();
+        bench.consume(0, 1, 4);
         assert_eq!(bench.state.gives_up_at(bench.now), None, "there is nothing");
-        bench.consume(0, 1, 2);
+        (0..3).for_each(|_| drop(bench.arrive(0, 1, Duration::ZERO)));
         assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE));
         bench.state.wanted = 1;
         assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
-        bench.arrive(0, 1, Duration::ZERO);
-        bench.arrive(0, 1, Duration::ZERO);
         bench.take(2);
-        assert!(!bench.state.want_nothing(bench.now), "the consumer is full, and everything was handed out");
         // Claims end quickly: there will be a fetch.
         let _ = bench.state.acknowledge([1], bench.now);
+        bench.state.want_nothing(bench.now);
         assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
         assert!(bench.state.want_nothing(bench.now), "somebody must look after it");
         bench.state.phase = Phase::Stopping;
@@ -469,7 +478,7 @@ mod tests {
         bench.arrive(1, 1, Duration::ZERO);
         bench.arrive(2, 1, Duration::ZERO);
         bench.state.wanted = 2;
-        assert_eq!(bench.state.new_limits(bench.now), [(0, 2), (1, 1)]);
+        assert_eq!(bench.more(), [(0, 1), (1, 1)]);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use goose_core::broker::DeathReason;
-use goose_core::{JobId, QueueName, Result};
+use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
 
 use crate::broker::Inner;
+use crate::dead::Burial;
+use crate::error::closed;
 
 /// A job for the dead: its envelope, or bytes that are none.
 #[derive(Debug, Clone)]
@@ -17,21 +19,23 @@ pub(super) struct Corpse {
 }
 
 /// Whether somebody has deleted a job.
-pub(super) fn is_deleted(_inner: &Inner, _id: JobId) -> bool {
-    false
+pub(super) fn is_deleted(inner: &Inner, id: JobId) -> bool {
+    inner.log.is_deleted(id)
 }
 
 /// Whether somebody has paused a queue.
-pub(super) fn is_paused(_inner: &Inner, _queue: &QueueName) -> bool {
-    false
+pub(super) fn is_paused(inner: &Inner, queue: &QueueName) -> bool {
+    inner.log.is_paused(queue)
 }
 
 /// Waits until all that was paused or deleted before is known.
-pub(super) async fn catch_up(_inner: &Inner) -> Result<()> {
-    Ok(())
+pub(super) async fn catch_up(inner: &Inner) -> Result<()> {
+    inner.log.catch_up().await
 }
 
 /// Stores a job among the dead.
-pub(super) async fn bury(_inner: &Arc<Inner>, _corpse: &Corpse) -> Result<()> {
-    Ok(())
+pub(super) async fn bury(inner: &Arc<Inner>, corpse: &Corpse) -> Result<()> {
+    let Corpse { id, queue, body, reason } = corpse.clone();
+    let burial = Burial::new(id, body, queue, reason, SystemClock.now());
+    inner.dead.bury(vec![burial]).await.pop().unwrap_or_else(|| Err(closed()))
 }

@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use goose_core::Error;
@@ -17,7 +17,8 @@ use super::hand_back;
 use super::intake::{self, Source};
 use super::shared::{End, Shared};
 use super::state::Phase;
-use super::wires::{self, Change, Event, Wire};
+use super::window::More;
+use super::wires::{self, Change, Ended, Event, Wire};
 use super::{connect, probe};
 use crate::amqp::{Channel, Delivered};
 
@@ -49,8 +50,19 @@ pub(super) struct Task {
 struct Came {
     events: Vec<(u64, Event)>,
     delivered: Vec<(Source, Delivered)>,
-    /// Slots whose consumer the server has cancelled.
-    cancelled: Vec<usize>,
+    ended: Vec<Ended>,
+}
+
+impl Came {
+    fn receive(&mut self, wires: &mut [Wire], context: &mut Context<'_>) {
+        for (slot, wire) in wires.iter_mut().enumerate() {
+            wire.poll(slot, &mut self.delivered, &mut self.ended, context);
+        }
+    }
+
+    fn is_something(&self) -> bool {
+        !(self.events.is_empty() && self.delivered.is_empty() && self.ended.is_empty())
+    }
 }
 
 impl Task {
@@ -117,25 +129,27 @@ impl Task {
         if state.satisfies(now) {
             session.delivered.notify_one();
         }
-        let mut changes = self.give_back_slots(&mut state, now);
-        for (slot, limit) in state.new_limits(now) {
+        let (mut changes, quiet_at) = self.give_back_slots(&mut state, now);
+        for (n, More { limit, replaces }) in state.more_consumers(now) {
             self.consumers += 1;
-            state.slots[slot].consume(self.consumers, limit);
-            changes.push(Change { slot, make: Some((self.consumers, limit)) });
+            let slot = &mut state.slots[n];
+            let cancel = if replaces { slot.cancel_full() } else { Vec::new() };
+            slot.consume(self.consumers, limit);
+            changes.push(Change { slot: n, cancel, make: Some((self.consumers, limit)) });
         }
         let gives_up_at = state.gives_up_at(now);
         state.is_watched = gives_up_at.is_some();
-        let next = state.next_moment(now).into_iter().chain(gives_up_at).min();
+        let next = state.next_moment(now).into_iter().chain(gives_up_at).chain(quiet_at).min();
         let (generation, phase) = (state.generation, state.phase);
         drop(state);
         if !changes.is_empty() {
             let (ready, tell) = (&self.ready, self.tell.clone());
-            let call = wires::change(&channel, &mut self.wires, &changes, ready, tell, generation);
+            let call = wires::change(&channel, &mut self.wires, changes, ready, tell, generation);
             self.calls.spawn(call);
         }
         match phase {
             Phase::Open => Some(next.map_or(Until::Woken, Until::Moment)),
-            _ => self.end_step(now),
+            _ => self.end_step(now).map(|until| until.or(next)),
         }
     }
 
@@ -151,31 +165,38 @@ impl Task {
             let mut came = Came::default();
             let mut is_due = woken.as_mut().poll(context).is_ready();
             is_due |= timer.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready());
-            // Events before deliveries: when a consumer is proved, what proves it was sent behind the deliveries.
             while let Poll::Ready(Some(event)) = self.events.poll_recv(context) {
                 came.events.push(event);
             }
-            for (slot, wire) in self.wires.iter_mut().enumerate() {
-                let ends = wire.poll(slot, &mut came.delivered, context);
-                is_due |= ends.of_old;
-                came.cancelled.extend(ends.by_the_server.then_some(slot));
-            }
-            is_due |= !(came.events.is_empty() && came.delivered.is_empty() && came.cancelled.is_empty());
+            came.receive(&mut self.wires, context);
+            is_due |= came.is_something();
             if is_due { Poll::Ready(came) } else { Poll::Pending }
         })
         .await
     }
 
-    fn handle(&mut self, came: Came) {
+    fn handle(&mut self, mut came: Came) {
+        self.take_in(&mut came);
+        for (generation, event) in came.events {
+            if matches!(event, Event::Proved(_)) {
+                // What proves a consumer was sent behind its deliveries, and these may not have been looked at yet.
+                let mut more = Came::default();
+                more.receive(&mut self.wires, &mut Context::from_waker(Waker::noop()));
+                self.take_in(&mut more);
+            }
+            self.happened(generation, event);
+        }
+    }
+
+    fn take_in(&mut self, came: &mut Came) {
         if !came.delivered.is_empty() {
-            let errands = intake::take_in(&self.session, came.delivered);
+            let errands = intake::take_in(&self.session, std::mem::take(&mut came.delivered));
             self.send(errands);
         }
-        for slot in came.cancelled {
-            self.restore(slot);
-        }
-        for (generation, event) in came.events {
-            self.happened(generation, event);
+        for Ended { slot, number, by_the_server } in came.ended.drain(..) {
+            if by_the_server {
+                self.restore(slot, number);
+            }
         }
     }
 
@@ -276,11 +297,13 @@ impl Task {
     }
 
     /// The server has cancelled a consumer: its queue was deleted. It is declared again, after a pause.
-    fn restore(&mut self, slot: usize) {
+    fn restore(&mut self, slot: usize, number: u64) {
         let session = Arc::clone(&self.session);
         let mut state = session.state();
-        state.slots[slot].cancel();
-        if state.phase.is_ending() {
+        state.slots[slot].drop_consumer(number);
+        // When the channel is over, all consumers come to their end.
+        let is_open = state.channel.as_ref().is_some_and(|channel| channel.is_open());
+        if !is_open || state.phase.is_ending() || state.slots[slot].is_missing {
             return;
         }
         state.slots[slot].is_missing = true;
@@ -321,6 +344,17 @@ impl Task {
 pub(super) enum Until {
     Woken,
     Moment(Instant),
+}
+
+impl Until {
+    /// Or until this moment.
+    fn or(self, moment: Option<Instant>) -> Self {
+        match (self, moment) {
+            (Self::Moment(one), Some(other)) => Self::Moment(one.min(other)),
+            (Self::Woken, Some(moment)) => Self::Moment(moment),
+            (until, None) => until,
+        }
+    }
 }
 
 impl Drop for Task {

@@ -1,9 +1,8 @@
-//! The consumers of a channel: made, replaced and cancelled, and what they receive.
+//! The consumers of a channel: made and cancelled, and what they receive.
 //!
-//! Cancelling and making anew are on their way together, so a change costs one round trip, and what was sent to the old
-//! consumer meanwhile still comes. After that one more question is asked: when it is answered, everything that the server
-//! had for a new consumer is here. A classic queue sends it before it says that the consumer is there, and a
-//! quorum queue right behind.
+//! All frames of a change are on their way together, so it costs one round trip. After that one more question is asked:
+//! when it is answered, everything that the server had for a new consumer is here. A classic queue sends it before it
+//! says that the consumer is there, and a quorum queue right behind.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -38,56 +37,60 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Stream {
     number: u64,
-    tag: String,
+    is_cancelled: bool,
     deliveries: Box<dyn Deliveries>,
 }
 
-/// The consumers of one queue.
+/// The consumers of one queue, in the order in which they were made.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
-    current: Option<Stream>,
-    /// Cancelled ones that may still have something.
-    old: Vec<Stream>,
+    streams: Vec<Stream>,
 }
 
-/// A consumer to make, in place of the one there is, or none.
-#[derive(Debug, Clone, Copy)]
+/// Consumers to cancel, and one to make.
+#[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) slot: usize,
+    /// Their numbers.
+    pub(super) cancel: Vec<u64>,
+    /// Number and limit.
     pub(super) make: Option<(u64, u16)>,
 }
 
 impl Wire {
     /// Whether nothing can come any more.
     pub(super) fn is_silent(&self) -> bool {
-        self.current.is_none() && self.old.is_empty()
+        self.streams.is_empty()
     }
 
     pub(super) fn connect(&mut self, stream: Stream) {
-        self.old.extend(self.current.replace(stream));
+        self.streams.push(stream);
     }
 
-    /// Collects what has come, and says which consumers came to their end.
-    pub(super) fn poll(&mut self, slot: usize, into: &mut Vec<(Source, Delivered)>, context: &mut Context<'_>) -> Ends {
-        let before = self.old.len();
-        // What old ones have was sent first.
-        self.old.retain_mut(|stream| stream.poll(slot, into, context).is_pending());
-        let mut ends = Ends { of_old: self.old.len() < before, by_the_server: false };
-        if let Some(current) = &mut self.current
-            && current.poll(slot, into, context).is_ready()
-        {
-            self.current = None;
-            ends.by_the_server = true;
-        }
-        ends
+    /// Collects what has come, and which consumers came to their end.
+    pub(super) fn poll(
+        &mut self,
+        slot: usize,
+        into: &mut Vec<(Source, Delivered)>,
+        ended: &mut Vec<Ended>,
+        context: &mut Context<'_>,
+    ) {
+        self.streams.retain_mut(|stream| {
+            let is_over = stream.poll(slot, into, context).is_ready();
+            if is_over {
+                ended.push(Ended { slot, number: stream.number, by_the_server: !stream.is_cancelled });
+            }
+            !is_over
+        });
     }
 }
 
-/// Which consumers came to their end.
-pub(super) struct Ends {
-    /// One that we had cancelled.
-    pub(super) of_old: bool,
-    /// One that we had not.
+/// A consumer that came to its end.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) slot: usize,
+    pub(super) number: u64,
+    /// We had not cancelled it.
     pub(super) by_the_server: bool,
 }
 
@@ -108,13 +111,12 @@ impl Stream {
 /// A change whose frames are out.
 struct Step {
     slot: usize,
-    cancelled: Option<Begun<Result<()>>>,
+    cancelled: Vec<Begun<Result<()>>>,
     made: Option<Made>,
 }
 
 struct Made {
     number: u64,
-    tag: String,
     limited: Begun<Result<()>>,
     consumed: Begun<Result<Box<dyn Deliveries>>>,
 }
@@ -123,33 +125,32 @@ struct Made {
 pub(super) fn change(
     channel: &Arc<dyn Channel>,
     wires: &mut [Wire],
-    changes: &[Change],
+    changes: Vec<Change>,
     queues: &[String],
     tell: UnboundedSender<(u64, Event)>,
     generation: u64,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let start = |change: &Change| start(channel, &mut wires[change.slot], *change, &queues[change.slot]);
-    let steps: Vec<Step> = changes.iter().map(start).collect();
+    let start = |change: Change| start(channel, &mut wires[change.slot], &change, &queues[change.slot]);
+    let steps: Vec<Step> = changes.into_iter().map(start).collect();
     let channel = Arc::clone(channel);
     async move {
         let finish = async {
             let (mut opened, mut numbers) = (Vec::new(), Vec::new());
             for step in steps {
-                if let Some(cancelled) = step.cancelled {
+                for cancelled in step.cancelled {
                     cancelled.await?;
                 }
-                if let Some(Made { number, tag, limited, consumed }) = step.made {
+                if let Some(Made { number, limited, consumed }) = step.made {
                     limited.await?;
-                    opened.push((step.slot, Stream { number, tag, deliveries: consumed.await? }));
+                    opened.push((step.slot, Stream { number, is_cancelled: false, deliveries: consumed.await? }));
                     numbers.push((step.slot, number));
                 }
             }
             if !numbers.is_empty() {
                 let _ = tell.send((generation, Event::Opened(opened)));
                 channel.round_trip().await?;
+                let _ = tell.send((generation, Event::Proved(numbers)));
             }
-            // Also when there is nothing to prove: whoever waits for a wire to fall silent looks again.
-            let _ = tell.send((generation, Event::Proved(numbers)));
             Ok(())
         };
         if let Err(error) = finish.await {
@@ -158,20 +159,24 @@ pub(super) fn change(
     }
 }
 
-fn start(channel: &Arc<dyn Channel>, wire: &mut Wire, change: Change, queue: &str) -> Step {
-    let cancelled = wire.current.take().map(|stream| {
-        let (channel, tag) = (Arc::clone(channel), stream.tag.clone());
-        wire.old.push(stream);
-        begin(Box::pin(async move { channel.cancel(&tag).await }))
-    });
+fn tag(number: u64) -> String {
+    format!("goose-{number}")
+}
+
+fn start(channel: &Arc<dyn Channel>, wire: &mut Wire, change: &Change, queue: &str) -> Step {
+    let mut cancelled = Vec::with_capacity(change.cancel.len());
+    for stream in wire.streams.iter_mut().filter(|stream| change.cancel.contains(&stream.number)) {
+        stream.is_cancelled = true;
+        let (channel, tag) = (Arc::clone(channel), tag(stream.number));
+        cancelled.push(begin(Box::pin(async move { channel.cancel(&tag).await })));
+    }
     let made = change.make.map(|(number, limit)| {
         // The limit holds for the next consumer of the channel, and nothing may come in between.
         let limiting = Arc::clone(channel);
         let limited = begin(Box::pin(async move { limiting.limit_next_consumer(limit).await }));
-        let (consuming, tag, queue) = (Arc::clone(channel), format!("goose-{number}"), queue.to_owned());
-        let own_tag = tag.clone();
-        let consumed = begin(Box::pin(async move { consuming.consume(&queue, &own_tag, &Table::new()).await }));
-        Made { number, tag, limited, consumed }
+        let (consuming, queue) = (Arc::clone(channel), queue.to_owned());
+        let consumed = begin(Box::pin(async move { consuming.consume(&queue, &tag(number), &Table::new()).await }));
+        Made { number, limited, consumed }
     });
     Step { slot: change.slot, cancelled, made }
 }

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) use self::entry::{Entry, KIND, NewEntry};
 use crate::amqp::link::Link;
 use crate::amqp::{Lifetime, Table, Value};
+use crate::error::closed;
 use crate::publisher::Publisher;
 
 /// While nothing at all arrives for this long, whoever waits for entries is told so.
@@ -104,7 +105,7 @@ impl Progress {
 
     fn check(&self) -> Result<()> {
         match &self.failure {
-            _ if self.is_over => Err(ended()),
+            _ if self.is_over => Err(closed()),
             Some((kind, cause)) if self.is_hopeless() => Err(Error::new(*kind, cause.to_string())),
             _ => Ok(()),
         }
@@ -180,12 +181,12 @@ impl<F: Fold> Stream<F> {
             own.iter().filter(|(_, entry)| entry.is_confirmed).map(|(id, _)| id.clone()).collect()
         };
         let (passed, mut passes) = oneshot::channel();
-        self.barriers.send(passed).map_err(|_| ended())?;
-        self.while_it_goes_on(async { (&mut passes).await.map_err(|_| ended()) }).await??;
+        self.barriers.send(passed).map_err(|_| closed())?;
+        self.while_it_goes_on(async { (&mut passes).await.map_err(|_| closed()) }).await??;
         let mut progress = self.progress.subscribe();
         let read_back = async {
             while own.iter().any(|id| self.own.lock().contains_key(id)) {
-                progress.changed().await.map_err(|_| ended())?;
+                progress.changed().await.map_err(|_| closed())?;
             }
             Ok(())
         };
@@ -200,7 +201,7 @@ impl<F: Fold> Stream<F> {
             let seen = progress.borrow().entries;
             let moves = async {
                 let moved = progress.wait_for(|now| now.entries != seen || now.is_over || now.is_hopeless()).await;
-                moved.map_or_else(|_| Err(ended()), |now| now.check())
+                moved.map_or_else(|_| Err(closed()), |now| now.check())
             };
             tokio::select! {
                 biased;
@@ -249,10 +250,6 @@ impl<F: Fold> Stream<F> {
         tracing::debug!(stream = self.name, "the stream was declared with other limits");
         Ok(())
     }
-}
-
-fn ended() -> Error {
-    Error::new(ErrorKind::Closed, "the broker is closed")
 }
 
 impl<F> fmt::Debug for Stream<F> {

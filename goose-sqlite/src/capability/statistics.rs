@@ -24,7 +24,8 @@ impl Statistics for SqliteBroker {
             rows.into_iter()
                 .map(|(name, [ready, scheduled, running, dead])| {
                     let mut counts = QueueCounts::empty(QueueName::new(name)?);
-                    (counts.ready, counts.scheduled, counts.running, counts.dead) = (ready, scheduled, running, dead);
+                    (counts.ready, counts.scheduled, counts.running, counts.dead) =
+                        (ready, Some(scheduled), running, dead);
                     Ok(counts)
                 })
                 .collect()

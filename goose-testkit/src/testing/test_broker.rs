@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goose_client::{Client, JobArgs, Result};
-use goose_core::broker::capability::{DeadJobs, EnqueuedJobs, ScheduledJobs, Statistics};
+use goose_core::broker::capability::{DeadJobs, EnqueuedJobs, PausedQueues, ScheduledJobs, Statistics};
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
 use goose_core::{BoxFuture, Clock, IntoOutcome, Job, Outcome};
 use goose_sqlite::{SqliteBroker, SqliteOptions};
@@ -148,6 +148,9 @@ impl Broker for TestBroker {
     }
     fn dead_jobs(&self) -> Option<&dyn DeadJobs> {
         self.broker.dead_jobs()
+    }
+    fn paused_queues(&self) -> Option<&dyn PausedQueues> {
+        self.broker.paused_queues()
     }
     fn statistics(&self) -> Option<&dyn Statistics> {
         self.broker.statistics()

@@ -238,7 +238,7 @@ impl Statistics for Model {
                 for record in state.jobs.values().filter(|record| record.queue == *queue) {
                     match record.place {
                         Place::Ready(_) => counts.ready += 1,
-                        Place::Scheduled { .. } => counts.scheduled += 1,
+                        Place::Scheduled { .. } => *counts.scheduled.get_or_insert(0) += 1,
                         Place::Claimed { .. } => {
                             counts.running += 1;
                             counts.ready += u64::from(twice);

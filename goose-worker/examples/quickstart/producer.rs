@@ -139,7 +139,13 @@ impl Run {
     async fn counts(&self) -> Result<QueueCounts> {
         let statistics = require(&*self.broker, "statistics", self.broker.statistics())?;
         let ours = statistics.queues().await?.into_iter().find(|counts| counts.queue.as_str() == QUEUE);
-        ours.ok_or_else(|| format!("the broker does not know the queue {QUEUE}").into())
+        let mut ours = ours.ok_or_else(|| format!("the broker does not know the queue {QUEUE}"))?;
+        if ours.scheduled.is_none() {
+            // RabbitMQ only knows how many of all queues there are, and ours is the only one.
+            let scheduled = require(&*self.broker, "scheduled jobs", self.broker.scheduled_jobs())?;
+            ours.scheduled = Some(scheduled.size().await?);
+        }
+        Ok(ours)
     }
 }
 
@@ -151,7 +157,7 @@ fn is_half_way(counts: &QueueCounts, total: u64) -> bool {
 
 /// Jobs that are neither done nor dead.
 fn unfinished(counts: &QueueCounts) -> u64 {
-    counts.ready + counts.scheduled + counts.running
+    counts.ready + counts.scheduled.unwrap_or(0) + counts.running
 }
 
 pub(crate) async fn totals(broker: &dyn Broker) -> Result<Totals> {

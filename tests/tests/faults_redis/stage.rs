@@ -191,7 +191,10 @@ pub(crate) async fn all_done(broker: &RedisBroker) -> Result<()> {
     let done = until(PATIENCE, "nothing is left", async || {
         let queues = statistics.queues().await?;
         last = format!("{queues:?}");
-        Ok(queues.iter().all(|counts| counts.ready + counts.scheduled + counts.running + counts.dead == 0))
+        Ok(queues.iter().all(|counts| {
+            let scheduled = counts.scheduled.unwrap_or(0);
+            counts.ready + scheduled + counts.running + counts.dead == 0
+        }))
     });
     if let Err(error) = done.await {
         return Err(format!("{error}: {last}").into());

@@ -4,6 +4,9 @@ use super::{JobFilter, Page, Paged};
 use crate::{BoxFuture, Job, JobId, QueueName, Result};
 
 /// The jobs that are ready to run and not claimed. Lists are in the order in which workers would take them.
+///
+/// A broker whose queues cannot be looked into must answer [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) to
+/// [`find_by_id`](Self::find_by_id), [`find`](Self::find) and [`prioritise`](Self::prioritise), with the reason.
 pub trait EnqueuedJobs: Send + Sync {
     /// The queues the broker knows, in alphabetical order: every queue that ever held a job.
     fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueName>>>;
@@ -22,6 +25,10 @@ pub trait EnqueuedJobs: Send + Sync {
     fn prioritise(&self, id: JobId) -> BoxFuture<'_, Result<bool>>;
 
     /// Removes a job. `false` if it does not wait in a queue: a running job is not touched.
+    ///
+    /// A broker that cannot look into its queues must see to it that the job is not run once a worker meets it, and answers
+    /// `false` only if that was asked before: `true` says that it will not be started, wherever it is. It counts in sizes until
+    /// it is met.
     fn delete(&self, id: JobId) -> BoxFuture<'_, Result<bool>>;
 
     /// Removes all jobs that wait in a queue, and says how many.

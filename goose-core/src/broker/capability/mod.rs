@@ -12,6 +12,7 @@ mod dead_jobs;
 mod enqueued_jobs;
 mod filter;
 mod page;
+mod paused_queues;
 mod scheduled_jobs;
 mod statistics;
 
@@ -19,6 +20,7 @@ pub use dead_jobs::{DeadContent, DeadJob, DeadJobs};
 pub use enqueued_jobs::EnqueuedJobs;
 pub use filter::JobFilter;
 pub use page::{Cursor, Page, Paged};
+pub use paused_queues::PausedQueues;
 pub use scheduled_jobs::{ScheduledJob, ScheduledJobs, ScheduledKind};
 pub use statistics::{LiveWorker, QueueCounts, Statistics, Totals};
 
@@ -35,10 +37,11 @@ pub struct Capability {
 }
 
 /// All optional powers, in the order of `CAPABILITIES.md`.
-pub const ALL: [Capability; 4] = [
+pub const ALL: [Capability; 5] = [
     Capability { name: "enqueued jobs", is_supported: |broker| broker.enqueued_jobs().is_some() },
     Capability { name: "scheduled jobs", is_supported: |broker| broker.scheduled_jobs().is_some() },
     Capability { name: "dead jobs", is_supported: |broker| broker.dead_jobs().is_some() },
+    Capability { name: "paused queues", is_supported: |broker| broker.paused_queues().is_some() },
     Capability { name: "statistics", is_supported: |broker| broker.statistics().is_some() },
 ];
 

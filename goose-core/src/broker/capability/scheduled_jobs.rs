@@ -7,6 +7,9 @@ use crate::{BoxFuture, Job, JobId, Result, Timestamp};
 ///
 /// A job whose time has come counts as scheduled until it is moved to its queue or claimed from here; brokers
 /// differ in that.
+///
+/// A broker that cannot look at what waits must answer [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) to
+/// [`find_by_id`](Self::find_by_id), [`find`](Self::find) and [`prioritise`](Self::prioritise), with the reason.
 pub trait ScheduledJobs: Send + Sync {
     /// How many jobs wait for their time.
     fn size(&self) -> BoxFuture<'_, Result<u64>>;
@@ -20,7 +23,8 @@ pub trait ScheduledJobs: Send + Sync {
     /// Makes a job run now: it goes to the front of its queue. `false` if it does not wait for its time.
     fn prioritise(&self, id: JobId) -> BoxFuture<'_, Result<bool>>;
 
-    /// Removes a job. `false` if it does not wait for its time.
+    /// Removes a job. `false` if it does not wait for its time, as far as the broker can know: see
+    /// [`EnqueuedJobs::delete`](super::EnqueuedJobs::delete).
     fn delete(&self, id: JobId) -> BoxFuture<'_, Result<bool>>;
 
     /// Removes all jobs that wait for their time, retries among them, and says how many.

@@ -23,8 +23,9 @@ pub struct QueueCounts {
     pub queue: QueueName,
     /// Ready to run, not claimed.
     pub ready: u64,
-    /// Waiting for their time; see [`ScheduledJobs`](super::ScheduledJobs) on jobs that are due.
-    pub scheduled: u64,
+    /// Waiting for their time; see [`ScheduledJobs`](super::ScheduledJobs) on jobs that are due. `None` where the broker
+    /// knows only how many of all queues there are, [`ScheduledJobs::size`](super::ScheduledJobs::size).
+    pub scheduled: Option<u64>,
     /// Claimed: running or prefetched.
     pub running: u64,
     /// Dead.
@@ -35,7 +36,7 @@ impl QueueCounts {
     /// An empty queue.
     #[must_use]
     pub fn empty(queue: QueueName) -> Self {
-        Self { queue, ready: 0, scheduled: 0, running: 0, dead: 0 }
+        Self { queue, ready: 0, scheduled: Some(0), running: 0, dead: 0 }
     }
 }
 

@@ -1,0 +1,57 @@
+//! Jobs that wait for their time: those in the queues of the cascade.
+
+use goose_core::broker::capability::{JobFilter, Page, Paged, ScheduledJob, ScheduledJobs};
+use goose_core::{BoxFuture, JobId, Result};
+
+use super::{Powers, cannot_look};
+use crate::delay::LEVELS;
+use crate::log;
+
+impl Powers {
+    /// How many jobs are in the cascade. Each is in one of its queues, or on its way from one to the next.
+    pub(super) async fn scheduled(&self) -> Result<u64> {
+        let mut size = 0;
+        for level in 0..LEVELS {
+            match self.ready_in(&self.topology.names.level(level)).await? {
+                Some(ready) => size += ready,
+                // All are declared together, so nobody has scheduled anything.
+                None if level == 0 => return Ok(0),
+                None => {}
+            }
+        }
+        Ok(size)
+    }
+}
+
+impl ScheduledJobs for Powers {
+    fn size(&self) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(self.run(|powers| async move { powers.scheduled().await }))
+    }
+
+    fn find_by_id(&self, _: JobId) -> BoxFuture<'_, Result<Option<ScheduledJob>>> {
+        Box::pin(async { Err(cannot_look("finding scheduled jobs")) })
+    }
+
+    fn find<'a>(&'a self, _: &'a JobFilter, _: Page) -> BoxFuture<'a, Result<Paged<ScheduledJob>>> {
+        Box::pin(async { Err(cannot_look("listing scheduled jobs")) })
+    }
+
+    fn prioritise(&self, _: JobId) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async { Err(cannot_look("prioritising scheduled jobs")) })
+    }
+
+    fn delete(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(self.run(move |powers| async move { Ok(powers.log.delete(&[id], log::SCHEDULED).await? > 0) }))
+    }
+
+    fn purge(&self) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(self.run(|powers| async move {
+            let mut purged = 0;
+            // From the longest delays down, so that none gets away to a level that has been purged.
+            for level in (0..LEVELS).rev() {
+                purged += powers.purge(&powers.topology.names.level(level)).await?.unwrap_or(0);
+            }
+            Ok(purged)
+        }))
+    }
+}
