@@ -263,11 +263,8 @@ impl RmqOptions {
             return invalid(format!("the heartbeat is {:?}, use whole seconds from 1s to 10min", self.heartbeat));
         }
         const LIMITS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
-        let limits = [
-            ("connect", self.connect_timeout),
-            ("confirm", self.confirm_timeout),
-            ("blocked", self.blocked_timeout),
-        ];
+        let limits =
+            [("connect", self.connect_timeout), ("confirm", self.confirm_timeout), ("blocked", self.blocked_timeout)];
         if let Some((what, limit)) = limits.into_iter().find(|(_, limit)| !LIMITS.contains(limit)) {
             return invalid(format!("the {what} timeout is {limit:?}, use 100ms to 1h"));
         }

@@ -22,6 +22,8 @@ use goose_core::{BoxFuture, Result};
 
 pub(crate) mod lapin;
 pub(crate) mod link;
+#[cfg(test)]
+mod on_a_server;
 
 /// What a connection is for. Each process has one of each: a server that blocks publishers for want of memory must not
 /// hold up acknowledgements, and a lock or a log must not wait behind a burst of jobs.

@@ -52,9 +52,7 @@ pub(super) fn classify(error: lapin::Error, doing: &str) -> Error {
         (Some(CONNECTION_FORCED), _) => {
             (ErrorKind::Unavailable, "the server has closed the connection: it shuts down, or an operator wants it so")
         }
-        (_, Lapin::MissingHeartbeatError) => {
-            (ErrorKind::Unavailable, "the server has said nothing for two heartbeats")
-        }
+        (_, Lapin::MissingHeartbeatError) => (ErrorKind::Unavailable, "the server has said nothing for two heartbeats"),
         (_, Lapin::ChannelsLimitReached) => (
             ErrorKind::Full,
             "a connection has no more channels; open fewer sessions, or raise channel_max in rabbitmq.conf",

@@ -124,7 +124,10 @@ mod tests {
         assert_eq!(parts("amqp://u%40b:p%2fw@10.0.0.1:1/shop%2ftest"), owned("10.0.0.1", 1, "shop/test", "u@b", "p/w"));
         assert_eq!(parts("amqp://u:p@[::1]:7/v"), owned("::1", 7, "v", "u", "p"));
         assert_eq!(format!("{:?}", read("amqp://u:geheim@[fe80::1]/v").unwrap()), "[fe80::1]:5672");
-        assert_eq!(read("amqp://h?auth_mechanism=AMQPLAIN").unwrap().uri.query.auth_mechanism.unwrap().name(), "AMQPLAIN");
+        assert_eq!(
+            read("amqp://h?auth_mechanism=AMQPLAIN").unwrap().uri.query.auth_mechanism.unwrap().name(),
+            "AMQPLAIN"
+        );
     }
 
     #[test]
