@@ -91,6 +91,16 @@ pub(crate) async fn settle(
     for (i, answer) in ended.into_iter().flatten().chain(moved) {
         answers[i] = answer;
     }
+    let mut held = session.held.lock();
+    for (settlement, answer) in settlements.iter().zip(&answers) {
+        // Fenced is an end too: it is not ours any more.
+        if matches!(answer, Ok(()) | Err(SettleError::Fenced))
+            && let Some(claim) = Claim::of(&settlement.receipt)
+        {
+            held.ended(claim);
+        }
+    }
+    drop(held);
     answers
 }
 
@@ -199,7 +209,9 @@ pub(crate) async fn bury_raw(
     reason: &DeathReason,
 ) -> Result<()> {
     let end = End { claim, verdict: b"U", delay: 0, value, reason: epitaph(reason) };
-    run(inner, session, usize::from(claim.queue), &[&end]).await.map(drop)
+    run(inner, session, usize::from(claim.queue), &[&end]).await?;
+    session.held.lock().ended(claim);
+    Ok(())
 }
 
 /// Hands claims back to the front of their queues, in the order in which they were made. A queue that fails keeps none
