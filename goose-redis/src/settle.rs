@@ -186,7 +186,7 @@ async fn move_on(inner: &Inner, session: &Session, step: Move) -> Result<(), Set
         let name = to.as_str().to_owned().into();
         inner.link.command(Lane::Data, "SADD", Some(inner.names.queues()), vec![name]).await?;
         let there = inner.names.queue(&to);
-        let keys = vec![there.jobs, there.ready, there.scheduled, there.wake, there.meta];
+        let keys = vec![there.jobs, there.ready, there.scheduled, there.wake, there.meta, there.dead, there.epitaphs];
         let place = if delay == 0 { "f".to_owned() } else { format!("d{delay}") };
         inner.link.eval(Lane::Data, &ENQUEUE, keys, vec![Bytes::from_static(b"0"), id(), value, place.into()]).await?;
         let end = End { claim, verdict: b"M", delay: 0, value: Bytes::new(), reason: Bytes::from_static(verdict) };
