@@ -68,9 +68,17 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let verdict = watch.next_verdict(Instant::now(), session.lease);
+        let verdict = async {
+            match verdict {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = session.over() => return,
             _ = ticks.tick() => {}
+            () = verdict => {}
         }
         match round(&inner, &session, &mut watch).await {
             Ok(()) => {}
@@ -93,6 +101,9 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) ->
             Ok(look) => looks.push(look),
             Err(error) => trouble = Some(error),
         }
+    }
+    if trouble.is_some() {
+        watch.missed_some();
     }
     let dead = watch.look(looks, session.lease);
     for some in dead.chunks(AT_ONCE) {

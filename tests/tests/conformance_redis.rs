@@ -136,8 +136,8 @@ impl Harness for OnRedis {
     }
 
     fn recovery_deadline(&self) -> Duration {
-        // What `RedisOptions::lease` promises is 3/2 of the lease. On a busy machine a session may be held up for longer than
-        // two beats; then it gives others two seconds more.
+        // What `RedisOptions::lease` promises is 3/2 of the lease. A session that is held up for longer than that on a busy
+        // machine gives others two seconds more.
         LEASE * 5
     }
 
