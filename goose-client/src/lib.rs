@@ -43,6 +43,9 @@
 //! Bad input is found before anything is written: names, numbers, sizes and contradictions are checked
 //! first, and a builder keeps its first mistake until [`JobBuilder::enqueue`].
 //!
+//! What goes wrong beside a call, such as a connection that broke, is told to `tracing`: a subscriber shows it, for instance
+//! `tracing_subscriber::fmt::init()` of the crate `tracing-subscriber`.
+//!
 //! # Reading order
 //!
 //! - [`Client`] is the handle; [`ClientBuilder`] sets its defaults.
