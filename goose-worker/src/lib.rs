@@ -50,7 +50,7 @@
 //!   is what they may say.
 //! - [`Middleware`] stands around each attempt; [`FailedAttempt`] and [`Death`] go to hooks; [`Observer`]
 //!   hears of every [`Event`].
-//! - [`Worker`] is the running thing; [`Health`] is how it is doing.
+//! - [`Worker`] is the running thing; [`Health`] is how it is doing. [`shutdown_signal`] waits for whoever wants it to stop.
 //!
 //! # What you see of it
 //!
@@ -85,6 +85,7 @@ mod observers;
 mod options;
 mod pool;
 mod registry;
+mod shutdown_signal;
 mod state;
 mod worker;
 
@@ -103,6 +104,7 @@ pub use handler::{BlockingHandler, Handler};
 pub use hooks::{Death, FailedAttempt};
 pub use middleware::{Middleware, Next};
 pub use pool::Pool;
+pub use shutdown_signal::shutdown_signal;
 pub use worker::Worker;
 
 pub use goose_client::{self as client, BulkReport, Client, ClientBuilder, JobBuilder};
