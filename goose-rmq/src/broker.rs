@@ -201,10 +201,11 @@ impl Broker for RmqBroker {
                 return Ok(());
             }
             let (sessions, links) = (self.inner.sessions(), self.inner.links.clone());
-            let log = Arc::clone(&self.inner.log);
+            let (log, publisher) = (Arc::clone(&self.inner.log), Arc::clone(&self.inner.publisher));
             let end = self.inner.runtime.spawn(async move {
                 stop_all(sessions).await;
                 log.close().await;
+                publisher.finish(STOPS_WITHIN).await;
                 tokio::join!(links.consume.close(), links.publish.close(), links.control.close());
             });
             // It ends without an answer if another handle is closing at the same time.

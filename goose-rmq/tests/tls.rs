@@ -86,7 +86,8 @@ async fn a_server_that_speaks_tls() {
     let error = refused(RmqOptions::new(format!("amqp://127.0.0.1:{port}"))).await;
     assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Misconfigured), "{error:#}");
     check(&error, error.kind(), &["amqps://"]);
-    let error = refused(options("127.0.0.1", stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n")).root_certificates(AUTHORITY));
+    let error =
+        refused(options("127.0.0.1", stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n")).root_certificates(AUTHORITY));
     check(&error.await, ErrorKind::Misconfigured, &["does not speak TLS there"]);
 
     // Which file has the system's certificates is said by the environment, so it takes another process.
