@@ -12,8 +12,8 @@ use std::time::Duration;
 use goose_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use super::entry::LastIds;
-use super::{Entry, Fold, NewEntry, Stream};
+use super::entry::{LastIds, no_stream};
+use super::{Entry, Fold, NewEntry, OFFSET, Stream};
 use crate::amqp::{Channel, Delivered, Deliveries, Table, Value};
 use crate::publisher::PublishError;
 
@@ -91,7 +91,7 @@ impl<F: Fold> Reading<F> {
             Some((offset, _)) => Value::Int(i64::try_from(*offset).unwrap_or(i64::MAX)),
             None => Value::Text("first".to_owned()),
         };
-        let from = Table::from([("x-stream-offset".to_owned(), from)]);
+        let from = Table::from([(OFFSET.to_owned(), from)]);
         let consumed = channel.consume(&stream.name, TAG, &from).await;
         let mut deliveries = consumed.map_err(|error| not_here_yet(error, &stream.name))?;
         let mut expected = self.last.clone();
@@ -264,6 +264,10 @@ impl<F: Fold> Reading<F> {
 fn not_here_yet(error: Error, name: &str) -> Error {
     if error.kind() != ErrorKind::Misconfigured {
         return error;
+    }
+    // What the server says since 3.9; what it says of a queue that is no stream is about the argument of the consumer.
+    if !format!("{error:#}").contains("replica") {
+        return no_stream(name).with_source(error);
     }
     let message = format!(
         "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there with          rabbitmq-streams add_replica"
