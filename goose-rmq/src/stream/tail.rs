@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(super) async fn run<F: Fold>(stream: Arc<Stream<F>>, mut barriers: mpsc::Unb
             stream.progress.send_modify(|progress| progress.is_over = true);
             return;
         }
+        // Perhaps it is not there any more.
+        stream.declared.store(0, Ordering::Release);
         if let Some(error) = &error {
             tracing::debug!(stream = stream.name, error = format!("{error:#}"), "reading a stream was interrupted");
         }
