@@ -92,10 +92,11 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "services",
         takes: "",
-        about: "Start Redis servers for hand use and say where they are, all three kinds without a flag",
+        about: "Start servers for hand use and say where they are: without a flag all kinds of Redis, and a RabbitMQ",
         flags: &[
+            Flag { name: "--broker", value: Some("NAME"), about: "only those of redis, or of rmq" },
             Flag { name: "--standalone", value: None, about: "one durable server" },
-            Flag { name: "--cluster", value: None, about: "a cluster of three primaries and three replicas" },
+            Flag { name: "--cluster", value: None, about: "three primaries with replicas; of RabbitMQ three nodes" },
             Flag { name: "--sentinel", value: None, about: "a primary and a replica, watched by three Sentinels" },
         ],
         others: Others::Refused,

@@ -14,7 +14,7 @@ mod feature_sets;
 mod flags;
 mod manifest;
 mod quickstart;
-mod redis;
+mod servers;
 mod services;
 mod steps;
 mod test;

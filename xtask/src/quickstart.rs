@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::cargo::{Cargo, root};
 use crate::flags::value_of;
+use crate::servers::REDIS;
 use crate::{Result, services};
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
@@ -12,7 +13,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     let program = Program::for_broker(value_of("--broker", arguments).unwrap_or(OsStr::new("sqlite")), url);
     let arguments = from_here(arguments);
     if program.needs_server {
-        services::need_command()?;
+        services::need_command(&REDIS)?;
         return program.with_server(&arguments)?.become_it();
     }
     program.call("run").args(["--"]).args(arguments).become_it()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::find::Machine;
+use super::find::find;
 use crate::{Failure, Result};
 
 /// The package manager of Debian and its relatives.
@@ -34,7 +34,8 @@ impl Apt {
         if !Path::new("/etc/debian_version").exists() || !is_root() {
             return None;
         }
-        Some(Self { program: Machine::this().find("apt-get")?, policy: "/usr/sbin/policy-rc.d".into() })
+        let program = find("apt-get")?;
+        Some(Self { program, policy: "/usr/sbin/policy-rc.d".into() })
     }
 
     /// Installs packages and starts none of them.
