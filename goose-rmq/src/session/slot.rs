@@ -41,14 +41,6 @@ impl Consumer {
     }
 }
 
-/// A consumer that is being made.
-#[derive(Debug, Clone, Copy)]
-struct Making {
-    number: u64,
-    /// It is the first after a time without: the server sends what is most urgent first, but not all at once.
-    is_first: bool,
-}
-
 /// One queue of the set.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -63,7 +55,8 @@ pub(super) struct Slot {
     /// What it has in its buffer goes back as soon as its last consumer has ended.
     pub(super) gives_back: bool,
     consumers: Vec<Consumer>,
-    making: Option<Making>,
+    /// The number of the consumer that is being made: the server sends what is most urgent first, but not all at once.
+    making: Option<u64>,
     grace: Duration,
     /// When acknowledgements gave a full consumer room again.
     fresh_since: Option<Instant>,
@@ -111,13 +104,13 @@ impl Slot {
 
     /// A consumer with this number and limit is being made.
     pub(super) fn consume(&mut self, number: u64, limit: u16) {
-        self.making = Some(Making { number, is_first: self.consumers.is_empty() });
+        self.making = Some(number);
         self.consumers.push(Consumer { number, limit: limit.into(), unacknowledged: 0 });
     }
 
     /// All that the server had for a consumer when it was made is here.
     pub(super) fn is_proved(&mut self, number: u64) {
-        self.making = self.making.filter(|making| making.number != number);
+        self.making = self.making.filter(|making| *making != number);
     }
 
     /// The consumer that a fetch needs; `ready` is what is here for it.
@@ -243,14 +236,9 @@ impl Slot {
     /// What it has for a fetch that wants `missing` jobs more than are here.
     pub(super) fn offer(&self, missing: usize, now: Instant) -> Offer {
         let doubt = match self.doubt(now).0 {
-            // It would deliver more if there were a consumer with the room.
-            Doubt::None if self.is_served() && self.room() < missing.min(window::MOST) => {
-                if self.has_consumers() {
-                    Doubt::More
-                } else {
-                    Doubt::Order
-                }
-            }
+            // With more room it would deliver more, and perhaps something that goes before what is here: that came without
+            // being asked for.
+            Doubt::None if self.is_served() && self.room() < missing.min(window::MOST) => Doubt::Order,
             doubt => doubt,
         };
         Offer { ready: self.ready(), doubt }
@@ -263,10 +251,8 @@ impl Slot {
 
     /// Whether more may come, and until when that is believed; without an end, until something happens.
     pub(super) fn doubt(&self, now: Instant) -> (Doubt, Option<Instant>) {
-        match self.making {
-            Some(Making { is_first: true, .. }) => return (Doubt::Order, None),
-            Some(_) => return (Doubt::More, None),
-            None => {}
+        if self.making.is_some() {
+            return (Doubt::Order, None);
         }
         if self.awaits_copies(now) {
             return (Doubt::Order, Some(self.copies_until));
@@ -298,9 +284,8 @@ mod tests {
         assert_eq!(slot.doubt(now), (Doubt::Order, None));
         slot.is_proved(1);
         assert_eq!(slot.doubt(now), (Doubt::None, None));
-        // Another one brings more, but what is here has its place.
         slot.consume(2, 9);
-        assert_eq!(slot.doubt(now), (Doubt::More, None));
+        assert_eq!(slot.doubt(now), (Doubt::Order, None));
     }
 
     #[test]
@@ -356,7 +341,7 @@ mod tests {
         slot.is_proved(1);
         slot.arrived(1);
         assert_eq!(slot.offer(1, now).doubt, Doubt::None);
-        assert_eq!(slot.offer(2, now).doubt, Doubt::More);
+        assert_eq!(slot.offer(2, now).doubt, Doubt::Order);
         assert_eq!(slot.offer(0, now).doubt, Doubt::None);
         slot.is_paused = true;
         assert_eq!(slot.offer(2, now).doubt, Doubt::None);

@@ -24,6 +24,8 @@ use crate::options::QueueType;
 /// be asked for in a moment.
 const IDLE: Duration = Duration::from_millis(50);
 const IDLE_WHILE_BUSY: Duration = Duration::from_millis(250);
+/// So many claims end in a short time in a session that is busy.
+const BUSY: usize = 8;
 
 /// How far a session is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -350,7 +352,7 @@ impl State {
             return None;
         }
         let recent = self.pace.recent(now);
-        let patience = if recent > 0 && recent >= held { IDLE_WHILE_BUSY } else { IDLE };
+        let patience = if recent >= held.max(BUSY) { IDLE_WHILE_BUSY } else { IDLE };
         Some(self.quiet_since + patience)
     }
 
@@ -503,7 +505,7 @@ mod tests {
         assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
         bench.take(2);
         // Claims end quickly: there will be a fetch.
-        let _ = bench.state.acknowledge([1], bench.now);
+        bench.state.pace.ended(BUSY, bench.now);
         bench.state.want_nothing(bench.now);
         assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
         assert!(bench.state.want_nothing(bench.now), "somebody must look after it");
