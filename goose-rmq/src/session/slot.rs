@@ -6,7 +6,7 @@ use goose_core::{Job, QueueName, Timestamp};
 
 use super::buffer::{Buffer, Early};
 use super::mixer::{Doubt, Offer};
-use super::window::{self, Demand, More};
+use super::window::{self, Fetch, More, Supply};
 use crate::message::Rank;
 use crate::options::QueueType;
 
@@ -114,18 +114,28 @@ impl Slot {
     }
 
     /// The consumer that a fetch needs; `ready` is what is here for it.
-    pub(super) fn more(&self, want: usize, ready: usize, recent: usize, now: Instant) -> Option<More> {
+    pub(super) fn more(&self, fetch: Fetch, ready: usize, now: Instant) -> Option<More> {
         // The room of recovered jobs will be that of their copies.
         if self.making.is_some() || !self.is_served() || self.awaits_copies(now) {
             return None;
         }
-        window::more(Demand {
-            missing: want.saturating_sub(ready),
+        window::more(fetch, self.supply(ready))
+    }
+
+    /// Whether it could give more if the fetch had waited for longer.
+    pub(super) fn starves(&self, fetch: Fetch, ready: usize, now: Instant) -> bool {
+        let is_waiting = !fetch.is_hungry && self.making.is_none() && self.is_served();
+        is_waiting && self.supply(ready).is_short(fetch) && self.more(fetch, ready, now).is_none()
+    }
+
+    fn supply(&self, ready: usize) -> Supply {
+        Supply {
+            ready,
             consumers: self.consumers.len(),
+            limits: self.consumers.iter().map(|consumer| consumer.limit).sum(),
             room: self.room(),
             running: self.running,
-            recent,
-        })
+        }
     }
 
     /// Whether no job can be on its way to a consumer, as far as can be known, so that they can be cancelled; otherwise
@@ -233,12 +243,16 @@ impl Slot {
 
     // ---- what a fetch sees
 
-    /// What it has for a fetch that wants `missing` jobs more than are here.
-    pub(super) fn offer(&self, missing: usize, now: Instant) -> Offer {
+    /// What it has for a fetch for which so many jobs are here, from this queue or from those before it.
+    pub(super) fn offer(&self, fetch: Fetch, ready: usize, now: Instant) -> Offer {
         let doubt = match self.doubt(now).0 {
-            // With more room it would deliver more, and perhaps something that goes before what is here: that came without
-            // being asked for.
-            Doubt::None if self.is_served() && self.room() < missing.min(window::MOST) => Doubt::Order,
+            Doubt::None if self.more(fetch, ready, now).is_some() => {
+                // With more room it will deliver more, and perhaps something that goes before what is here: that came without
+                // being asked for.
+                Doubt::Order
+            }
+            // Claims that end will make room, or hunger will.
+            Doubt::None if self.starves(fetch, ready, now) => Doubt::More,
             doubt => doubt,
         };
         Offer { ready: self.ready(), doubt }
@@ -270,6 +284,10 @@ mod tests {
 
     fn slot(now: Instant) -> Slot {
         Slot::new(QueueName::default(), QueueType::Classic, now)
+    }
+
+    fn fetch(want: usize) -> Fetch {
+        Fetch { want, is_hungry: false, pool: 10, recent: 0 }
     }
 
     #[test]
@@ -314,37 +332,40 @@ mod tests {
         let now = Instant::now();
         let mut slot = slot(now);
         for number in 1..=6 {
-            assert_eq!(slot.more(1, 0, 0, now), Some(More { limit: 1, replaces: false }));
+            assert_eq!(slot.more(fetch(1), 0, now), Some(More { limit: 1, replaces: false }));
             slot.consume(number, 1);
-            assert_eq!(slot.more(1, 0, 0, now), None, "it is being made");
+            assert_eq!(slot.more(fetch(1), 0, now), None, "it is being made");
             slot.is_proved(number);
-            assert_eq!(slot.more(1, 0, 0, now), None, "it has room");
+            assert_eq!(slot.more(fetch(1), 0, now), None, "it has room");
             slot.arrived(number);
         }
         slot.acknowledged(6, now);
-        assert_eq!(slot.more(2, 0, 0, now), Some(More { limit: 1, replaces: true }));
+        assert_eq!(slot.more(fetch(2), 0, now), Some(More { limit: 1, replaces: true }));
         assert_eq!(slot.cancel_full(), [1, 2, 3, 4, 5]);
         assert_eq!(slot.cancel(), [6]);
         // Jobs of cancelled ones give room to nobody.
         slot.acknowledged(1, now);
-        assert_eq!(slot.more(1, 0, 0, now), Some(More { limit: 1, replaces: false }));
+        assert_eq!(slot.more(fetch(1), 0, now), Some(More { limit: 1, replaces: false }));
         slot.is_paused = true;
-        assert_eq!(slot.more(1, 0, 0, now), None);
+        assert_eq!(slot.more(fetch(1), 0, now), None);
     }
 
     #[test]
     fn a_queue_without_the_room_that_a_fetch_wants_may_have_more() {
         let now = Instant::now();
         let mut slot = slot(now);
-        assert_eq!(slot.offer(1, now).doubt, Doubt::Order, "nobody has asked the server");
+        assert_eq!(slot.offer(fetch(1), 0, now).doubt, Doubt::Order, "nobody has asked the server");
         slot.consume(1, 2);
         slot.is_proved(1);
         slot.arrived(1);
-        assert_eq!(slot.offer(1, now).doubt, Doubt::None);
-        assert_eq!(slot.offer(2, now).doubt, Doubt::Order);
-        assert_eq!(slot.offer(0, now).doubt, Doubt::None);
+        assert_eq!(slot.offer(fetch(1), 0, now).doubt, Doubt::None);
+        assert_eq!(slot.offer(fetch(2), 0, now).doubt, Doubt::Order);
+        assert_eq!(slot.offer(fetch(2), 2, now).doubt, Doubt::None);
+        let of_a_small_pool = Fetch { pool: 2, ..fetch(2) };
+        assert_eq!(slot.offer(of_a_small_pool, 0, now).doubt, Doubt::More);
+        assert_eq!(slot.offer(Fetch { is_hungry: true, ..of_a_small_pool }, 0, now).doubt, Doubt::Order);
         slot.is_paused = true;
-        assert_eq!(slot.offer(2, now).doubt, Doubt::None);
+        assert_eq!(slot.offer(fetch(2), 0, now).doubt, Doubt::None);
     }
 
     #[test]
@@ -354,7 +375,7 @@ mod tests {
         slot.expect_copies(2, now);
         assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_ARE_STORED_WITHIN)));
         slot.copy_came();
-        assert_eq!(slot.more(1, 0, 0, now), None, "there will be room");
+        assert_eq!(slot.more(fetch(1), 0, now), None, "there will be room");
         slot.copies_are_stored(1, now);
         assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_ARE_STORED_WITHIN)));
         slot.copies_are_stored(1, now);
