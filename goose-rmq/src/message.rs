@@ -221,7 +221,6 @@ mod tests {
             tag: 1,
             redelivered: false,
             message_id: Some(message.message_id),
-            priority: message.priority,
             headers,
             body: message.body.to_vec(),
         }

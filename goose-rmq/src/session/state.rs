@@ -293,7 +293,9 @@ impl State {
                     self.handed_out += 1;
                     slot.running += 1;
                     let receipt = seal.receipt(self.generation, tag);
-                    let mut delivery = Delivery::new(job, receipt, ready_at.min(time), time);
+                    // A time that was past when the job was enqueued was not yet when it was ready.
+                    let ready_at = ready_at.max(job.enqueued_at).min(time);
+                    let mut delivery = Delivery::new(job, receipt, ready_at, time);
                     delivery.recoveries = recoveries;
                     taken.push(delivery);
                 }
