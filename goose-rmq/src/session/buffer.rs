@@ -9,57 +9,46 @@ use crate::message::Rank;
 
 /// The ready jobs of one queue, in the order in which they will run.
 ///
-/// The server knows two priorities and keeps each in order of arrival. So most jobs are already in their place when they
-/// come, and each rank is a list of its own: nothing is compared but the times of due jobs.
+/// The server knows two priorities and keeps each in order of arrival. So normal jobs come in their order. What goes before them
+/// is sorted by rank and time: a job that was handed back is at the end of all urgent ones on the server, and finds
+/// its old place again here.
 #[derive(Debug)]
 pub(super) struct Buffer<T> {
-    again: VecDeque<T>,
-    /// The newest is the last.
-    front: Vec<T>,
-    due: BTreeMap<(Timestamp, u64), T>,
-    returned: VecDeque<T>,
+    urgent: BTreeMap<Place, T>,
     normal: VecDeque<T>,
-    /// Keeps due jobs of the same millisecond in order of arrival.
-    arrivals: u64,
+    /// Keeps jobs of the same millisecond in order of arrival.
+    arrivals: i64,
 }
+
+/// Rank, time and arrival; the last two are negative where the newest comes first.
+type Place = (Rank, i64, i64);
 
 impl<T> Default for Buffer<T> {
     fn default() -> Self {
-        Self {
-            again: VecDeque::new(),
-            front: Vec::new(),
-            due: BTreeMap::new(),
-            returned: VecDeque::new(),
-            normal: VecDeque::new(),
-            arrivals: 0,
-        }
+        Self { urgent: BTreeMap::new(), normal: VecDeque::new(), arrivals: 0 }
     }
 }
 
 impl<T> Buffer<T> {
     pub(super) fn len(&self) -> usize {
-        self.again.len() + self.front.len() + self.due.len() + self.returned.len() + self.normal.len()
+        self.urgent.len() + self.normal.len()
     }
 
-    /// Adds a job that may run now. `ready_at` counts for due jobs only.
+    /// Adds a job that may run now.
     pub(super) fn push(&mut self, rank: Rank, ready_at: Timestamp, job: T) {
+        self.arrivals += 1;
+        let (time, arrival) = (ready_at.as_millis(), self.arrivals);
         match rank {
-            Rank::Again => self.again.push_back(job),
-            Rank::Front => self.front.push(job),
-            Rank::Due => {
-                self.arrivals += 1;
-                self.due.insert((ready_at, self.arrivals), job);
-            }
-            Rank::Returned => self.returned.push_back(job),
             Rank::Normal => self.normal.push_back(job),
+            Rank::Front => drop(self.urgent.insert((rank, time.saturating_neg(), -arrival), job)),
+            Rank::Again | Rank::Due | Rank::Returned => drop(self.urgent.insert((rank, time, arrival), job)),
         }
     }
 
     /// Takes the job that runs first.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let due = |due: &mut BTreeMap<_, T>| due.pop_first().map(|(_, job)| job);
-        let before = self.again.pop_front().or_else(|| self.front.pop()).or_else(|| due(&mut self.due));
-        before.or_else(|| self.returned.pop_front()).or_else(|| self.normal.pop_front())
+        let urgent = self.urgent.pop_first().map(|(_, job)| job);
+        urgent.or_else(|| self.normal.pop_front())
     }
 }
 
@@ -123,20 +112,21 @@ mod tests {
         for (rank, time, job) in [
             (Rank::Normal, 1, 30),
             (Rank::Due, 9, 21),
-            (Rank::Front, 1, 11),
+            (Rank::Front, 3, 11),
             (Rank::Normal, 0, 31),
             (Rank::Due, 5, 20),
-            (Rank::Again, 9, 0),
-            (Rank::Front, 0, 10),
+            (Rank::Again, 9, 1),
+            (Rank::Front, 3, 10),
+            (Rank::Front, 2, 12),
             (Rank::Due, 9, 22),
-            (Rank::Again, 1, 1),
-            (Rank::Returned, 0, 25),
-            (Rank::Returned, 0, 26),
+            (Rank::Again, 1, 0),
+            (Rank::Returned, 7, 26),
+            (Rank::Returned, 6, 25),
         ] {
             buffer.push(rank, at(time), job);
         }
-        assert_eq!(buffer.len(), 11);
-        assert_eq!(drained(&mut buffer), [0, 1, 10, 11, 20, 21, 22, 25, 26, 30, 31]);
+        assert_eq!(buffer.len(), 12);
+        assert_eq!(drained(&mut buffer), [0, 1, 10, 11, 12, 20, 21, 22, 25, 26, 30, 31]);
         assert_eq!(buffer.len(), 0);
     }
 
@@ -171,9 +161,9 @@ mod tests {
                 buffer.push(rank, Timestamp::from_millis(time), n);
                 let arrival = i64::from(n);
                 let key = match rank {
-                    Rank::Front => (0, -arrival),
-                    Rank::Due => (time, arrival),
-                    Rank::Again | Rank::Returned | Rank::Normal => (0, arrival),
+                    Rank::Front => (-time, -arrival),
+                    Rank::Again | Rank::Due | Rank::Returned => (time, arrival),
+                    Rank::Normal => (0, arrival),
                 };
                 sorted.push(((rank, key.0, key.1), n));
                 sorted.sort();

@@ -14,7 +14,7 @@ use super::mixer::{Mixer, Offer};
 use super::pace::Pace;
 use super::receipt::{Claimed, Seal};
 use super::slot::{Slot, Waiting};
-use super::window::More;
+use super::window::{Fetch, HUNGER, More};
 use crate::amqp::Channel;
 use crate::log::Presence;
 use crate::message::{Message, Rank, Ticket};
@@ -24,6 +24,8 @@ use crate::options::QueueType;
 /// be asked for in a moment.
 const IDLE: Duration = Duration::from_millis(50);
 const IDLE_WHILE_BUSY: Duration = Duration::from_millis(250);
+/// So many claims end in a short time in a session that is busy.
+const BUSY: usize = 8;
 
 /// How far a session is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub(super) struct State {
     pub(super) pace: Pace,
     /// How many jobs a waiting fetch wants; zero when nobody waits.
     pub(super) wanted: usize,
+    /// Since when it waits.
+    wanted_since: Instant,
     /// When a fetch last waited, or a job came that nobody waited for.
     pub(super) quiet_since: Instant,
     /// The session's task will look whether fetches have stopped.
@@ -113,6 +117,7 @@ pub(super) struct State {
     pub(super) presence: Option<Arc<Presence>>,
     mixer: Mixer,
     is_strict: bool,
+    pool: usize,
     handed_out: u64,
 }
 
@@ -134,6 +139,7 @@ impl State {
             slots: options.queues.names().map(|queue| Slot::new(queue.clone(), queue_type, now)).collect(),
             pace: Pace::new(now),
             wanted: 0,
+            wanted_since: now,
             quiet_since: now,
             is_watched: false,
             leaves_at_once: false,
@@ -145,6 +151,7 @@ impl State {
             presence: None,
             mixer: Mixer::new(&options.queues),
             is_strict: options.queues.is_strict(),
+            pool: options.concurrency.saturating_add(options.prefetch),
             handed_out: 0,
         }
     }
@@ -306,8 +313,13 @@ impl State {
     }
 
     fn offers(&self, want: usize, now: Instant) -> Vec<Offer> {
-        let slots = self.slots.iter().zip(self.ready());
-        slots.map(|(slot, ready)| slot.offer(want.saturating_sub(ready), now)).collect()
+        let fetch = self.fetch(want, now);
+        self.slots.iter().zip(self.ready()).map(|(slot, ready)| slot.offer(fetch, ready, now)).collect()
+    }
+
+    fn fetch(&self, want: usize, now: Instant) -> Fetch {
+        let is_hungry = self.wanted > 0 && now.saturating_duration_since(self.wanted_since) >= HUNGER;
+        Fetch { want, is_hungry, pool: self.pool, recent: self.pace.recent(now) }
     }
 
     /// How many jobs are here for a fetch before it needs more of each queue: of a strict set, what earlier queues have goes
@@ -325,9 +337,18 @@ impl State {
         if self.wanted == 0 || self.phase != Phase::Open {
             return Vec::new();
         }
-        let recent = self.pace.recent(now);
+        let fetch = self.fetch(self.wanted, now);
         let slots = self.slots.iter().zip(self.ready()).enumerate();
-        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(self.wanted, ready, recent, now)?))).collect()
+        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(fetch, ready, now)?))).collect()
+    }
+
+    /// A fetch begins to wait, or goes on. Says whether the session's task must be told.
+    pub(super) fn want(&mut self, jobs: usize, now: Instant) -> bool {
+        if self.wanted == 0 {
+            self.wanted_since = now;
+        }
+        self.wanted = jobs;
+        self.needs_task(now)
     }
 
     /// A fetch waits no more. Says whether the session's task must be told.
@@ -338,9 +359,8 @@ impl State {
     }
 
     /// Whether the session's task has something to do for a fetch that begins to wait.
-    pub(super) fn needs_task(&mut self, now: Instant) -> bool {
-        let waits_for_a_moment = self.slots.iter().any(|slot| slot.doubt(now).1.is_some());
-        self.channel.is_none() || waits_for_a_moment || !self.more_consumers(now).is_empty()
+    fn needs_task(&mut self, now: Instant) -> bool {
+        self.channel.is_none() || self.next_moment(now).is_some() || !self.more_consumers(now).is_empty()
     }
 
     // ---- moments
@@ -352,7 +372,7 @@ impl State {
             return None;
         }
         let recent = self.pace.recent(now);
-        let patience = if recent > 0 && recent >= held { IDLE_WHILE_BUSY } else { IDLE };
+        let patience = if recent >= held.max(BUSY) { IDLE_WHILE_BUSY } else { IDLE };
         Some(self.quiet_since + patience)
     }
 
@@ -360,7 +380,10 @@ impl State {
     pub(super) fn next_moment(&self, now: Instant) -> Option<Instant> {
         let due = self.slots.iter().filter_map(|slot| slot.early.next());
         let doubts = self.slots.iter().filter(|_| self.wanted > 0).filter_map(|slot| slot.doubt(now).1);
-        due.chain(doubts).min()
+        let fetch = self.fetch(self.wanted, now);
+        let starves = |(slot, ready): (&Slot, usize)| slot.starves(fetch, ready, now);
+        let hunger = self.slots.iter().zip(self.ready()).any(starves).then(|| self.wanted_since + HUNGER);
+        due.chain(doubts).chain(hunger).min()
     }
 }
 
@@ -505,7 +528,7 @@ mod tests {
         assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
         bench.take(2);
         // Claims end quickly: there will be a fetch.
-        let _ = bench.state.acknowledge([1], bench.now);
+        bench.state.pace.ended(BUSY, bench.now);
         bench.state.want_nothing(bench.now);
         assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
         assert!(bench.state.want_nothing(bench.now), "somebody must look after it");
