@@ -190,10 +190,11 @@ impl State {
         self.show(slot);
     }
 
-    /// Shows others how many jobs of a queue are being run.
+    /// Shows others how many jobs of a queue are being run, and how many are here that still wait.
     fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
             presence.set_running(slot, self.slots[slot].running);
+            presence.set_held(slot, self.slots[slot].held());
         }
     }
 
@@ -210,16 +211,17 @@ impl State {
         let (rank, ready_at, recoveries) = (ticket.rank, ticket.ready_at, ticket.recoveries);
         self.open(tag, Claim { slot, consumer, id: job.id, ticket, envelope, stage: Stage::Here });
         self.quiet_since = now;
-        let slot = &mut self.slots[slot];
+        let here = &mut self.slots[slot];
         if rank == Rank::Again && recoveries > 0 {
-            slot.copy_came();
+            here.copy_came();
         }
         let waiting = Waiting { tag, job, ready_at, recoveries };
         if hold.is_zero() {
-            slot.buffer.push(rank, ready_at, waiting);
+            here.buffer.push(rank, ready_at, tag, waiting);
         } else {
-            slot.early.hold(now + hold, ready_at, waiting);
+            here.early.hold(now + hold, ready_at, waiting);
         }
+        self.show(slot);
     }
 
     pub(super) fn standing(&self, claimed: Claimed) -> Standing {
