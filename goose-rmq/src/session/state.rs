@@ -428,7 +428,8 @@ mod tests {
 
         fn arrive(&mut self, slot: usize, consumer: u64, hold: Duration) -> JobId {
             self.tags += 1;
-            let job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            let mut job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            job.enqueued_at = Timestamp::EPOCH;
             let (id, ticket) = (job.id, Ticket::now(Rank::Normal, Timestamp::from_millis(5)));
             let message = Message { job, ticket, envelope: Arc::from([]) };
             self.state.keep(self.tags, Source { slot, consumer }, message, hold, self.now);
