@@ -9,23 +9,22 @@ use crate::message::Rank;
 
 /// The ready jobs of one queue, in the order in which they will run.
 ///
-/// The server knows two priorities and keeps each in order of arrival. So normal jobs come in their order. What goes before them
+/// The server knows two priorities and keeps each in order of arrival. So normal jobs come in their order, but for those that
+/// several consumers of the queue receive at the same time: delivery tags tell their order. What goes before them
 /// is sorted by rank and time: a job that was handed back is at the end of all urgent ones on the server, and finds
 /// its old place again here.
 #[derive(Debug)]
 pub(super) struct Buffer<T> {
     urgent: BTreeMap<Place, T>,
-    normal: VecDeque<T>,
-    /// Keeps jobs of the same millisecond in order of arrival.
-    arrivals: i64,
+    normal: VecDeque<(u64, T)>,
 }
 
 /// Rank, time and arrival; the last two are negative where the newest comes first.
-type Place = (Rank, i64, i64);
+type Place = (Rank, i64, i128);
 
 impl<T> Default for Buffer<T> {
     fn default() -> Self {
-        Self { urgent: BTreeMap::new(), normal: VecDeque::new(), arrivals: 0 }
+        Self { urgent: BTreeMap::new(), normal: VecDeque::new() }
     }
 }
 
@@ -34,12 +33,15 @@ impl<T> Buffer<T> {
         self.urgent.len() + self.normal.len()
     }
 
-    /// Adds a job that may run now.
-    pub(super) fn push(&mut self, rank: Rank, ready_at: Timestamp, job: T) {
-        self.arrivals += 1;
-        let (time, arrival) = (ready_at.as_millis(), self.arrivals);
+    /// Adds a job that may run now. No two have the same tag.
+    pub(super) fn push(&mut self, rank: Rank, ready_at: Timestamp, tag: u64, job: T) {
+        let (time, arrival) = (ready_at.as_millis(), i128::from(tag));
         match rank {
-            Rank::Normal => self.normal.push_back(job),
+            Rank::Normal => {
+                // Nearly always the end.
+                let later = self.normal.iter().rev().take_while(|(other, _)| *other > tag).count();
+                self.normal.insert(self.normal.len() - later, (tag, job));
+            }
             Rank::Front => drop(self.urgent.insert((rank, time.saturating_neg(), -arrival), job)),
             Rank::Again | Rank::Due | Rank::Returned => drop(self.urgent.insert((rank, time, arrival), job)),
         }
@@ -48,7 +50,7 @@ impl<T> Buffer<T> {
     /// Takes the job that runs first.
     pub(super) fn pop(&mut self) -> Option<T> {
         let urgent = self.urgent.pop_first().map(|(_, job)| job);
-        urgent.or_else(|| self.normal.pop_front())
+        urgent.or_else(|| self.normal.pop_front().map(|(_, job)| job))
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
     fn what_came_back_goes_before_front_jobs_before_due_ones_before_the_rest() {
         let mut buffer = Buffer::default();
         let at = Timestamp::from_millis;
-        for (rank, time, job) in [
+        for (tag, (rank, time, job)) in (1..).zip([
             (Rank::Normal, 1, 30),
             (Rank::Due, 9, 21),
             (Rank::Front, 3, 11),
@@ -122,8 +124,8 @@ mod tests {
             (Rank::Again, 1, 0),
             (Rank::Returned, 7, 26),
             (Rank::Returned, 6, 25),
-        ] {
-            buffer.push(rank, at(time), job);
+        ]) {
+            buffer.push(rank, at(time), tag, job);
         }
         assert_eq!(buffer.len(), 12);
         assert_eq!(drained(&mut buffer), [0, 1, 10, 11, 12, 20, 21, 22, 25, 26, 30, 31]);
@@ -145,6 +147,15 @@ mod tests {
         assert_eq!(early.drain().collect::<Vec<_>>(), ['c']);
     }
 
+    #[test]
+    fn what_several_consumers_receive_is_in_the_order_of_the_server() {
+        let mut buffer = Buffer::default();
+        for tag in [1, 3, 5, 2, 4, 6] {
+            buffer.push(Rank::Normal, Timestamp::EPOCH, tag, u32::try_from(tag).unwrap());
+        }
+        assert_eq!(drained(&mut buffer), [1, 2, 3, 4, 5, 6]);
+    }
+
     proptest! {
         /// The lists together are what one sorted list would be.
         #[test]
@@ -158,7 +169,7 @@ mod tests {
             let mut pops = pops.into_iter();
             for (n, (rank, time)) in (0_u32..).zip(pushes) {
                 let rank = ranks[usize::from(rank)];
-                buffer.push(rank, Timestamp::from_millis(time), n);
+                buffer.push(rank, Timestamp::from_millis(time), n.into(), n);
                 let arrival = i64::from(n);
                 let key = match rank {
                     Rank::Front => (-time, -arrival),

@@ -237,7 +237,7 @@ impl Slot {
     /// Puts early jobs whose moment has come where they can be taken.
     pub(super) fn wake(&mut self, now: Instant) {
         while let Some((due, waiting)) = self.early.pop_ready(now) {
-            self.buffer.push(Rank::Due, due, waiting);
+            self.buffer.push(Rank::Due, due, waiting.tag, waiting);
         }
     }
 

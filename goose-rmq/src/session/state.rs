@@ -190,10 +190,11 @@ impl State {
         self.show(slot);
     }
 
-    /// Shows others how many jobs of a queue are being run.
+    /// Shows others how many jobs of a queue are being run, and how many are here that still wait.
     fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
             presence.set_running(slot, self.slots[slot].running);
+            presence.set_held(slot, self.slots[slot].held());
         }
     }
 
@@ -210,16 +211,17 @@ impl State {
         let (rank, ready_at, recoveries) = (ticket.rank, ticket.ready_at, ticket.recoveries);
         self.open(tag, Claim { slot, consumer, id: job.id, ticket, envelope, stage: Stage::Here });
         self.quiet_since = now;
-        let slot = &mut self.slots[slot];
+        let here = &mut self.slots[slot];
         if rank == Rank::Again && recoveries > 0 {
-            slot.copy_came();
+            here.copy_came();
         }
         let waiting = Waiting { tag, job, ready_at, recoveries };
         if hold.is_zero() {
-            slot.buffer.push(rank, ready_at, waiting);
+            here.buffer.push(rank, ready_at, tag, waiting);
         } else {
-            slot.early.hold(now + hold, ready_at, waiting);
+            here.early.hold(now + hold, ready_at, waiting);
         }
+        self.show(slot);
     }
 
     pub(super) fn standing(&self, claimed: Claimed) -> Standing {
@@ -426,7 +428,8 @@ mod tests {
 
         fn arrive(&mut self, slot: usize, consumer: u64, hold: Duration) -> JobId {
             self.tags += 1;
-            let job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            let mut job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            job.enqueued_at = Timestamp::EPOCH;
             let (id, ticket) = (job.id, Ticket::now(Rank::Normal, Timestamp::from_millis(5)));
             let message = Message { job, ticket, envelope: Arc::from([]) };
             self.state.keep(self.tags, Source { slot, consumer }, message, hold, self.now);
