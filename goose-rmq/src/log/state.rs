@@ -278,7 +278,7 @@ mod tests {
     fn a_snapshot_is_due_after_enough_and_only_one_at_a_time() {
         let mut log = Kept::default();
         let mut state = State::empty();
-        let mut grow = |state: &mut State, log: &mut Kept| {
+        let grow = |state: &mut State, log: &mut Kept| {
             let from = log.0.len();
             for _ in 0..GROWTH / (100 + OVERHEAD) + 1 {
                 log.say(enqueued(1));
