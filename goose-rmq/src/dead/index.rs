@@ -225,6 +225,12 @@ impl Index {
         Some((*last, lapsed.map(|(offset, claim)| Known(*offset, Some(Text(claim.by)))).collect()))
     }
 
+    /// As if a minute had passed.
+    #[cfg(test)]
+    pub(super) fn lapse(&mut self) {
+        self.claims.values_mut().for_each(|claim| claim.lapses_at = Instant::now());
+    }
+
     /// Forgets what the server has cut off, and says how many.
     pub(super) fn forget_up_to(&mut self, offset: u64) -> usize {
         let gone: Vec<u64> = self.deaths.range(..=offset).map(|(offset, _)| *offset).collect();
@@ -278,7 +284,7 @@ mod tests {
         }
 
         fn lapse(&mut self) {
-            self.index.claims.values_mut().for_each(|claim| claim.lapses_at = Instant::now());
+            self.index.lapse();
         }
     }
 
