@@ -153,8 +153,7 @@ mod tests {
 
     #[test]
     fn what_has_no_offset_is_no_stream() {
-        let delivered =
-            |headers| Delivered { tag: 7, redelivered: false, message_id: None, priority: 0, headers, body: vec![1] };
+        let delivered = |headers| Delivered { tag: 7, redelivered: false, message_id: None, headers, body: vec![1] };
         let error = Entry::of(delivered(Table::new()), "goose/v1/log").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert!(error.to_string().starts_with("the queue goose/v1/log is no stream, delete it"));
