@@ -13,8 +13,8 @@ Usage: quickstart [DIR] [--crash] [--broker sqlite|redis] [--db PATH] [--url URL
   --crash        kill the worker half-way and let a second one take over
   --broker NAME  sqlite, the default, or redis
   --db PATH      keep the jobs in this SQLite file (default: a temporary one)
-  --url URL      keep the jobs on this Redis server, in keys that begin with goose-quickstart
-                 (default: redis://localhost)
+  --url URL      keep the jobs on this Redis server, in keys that begin with goose-quickstart;
+                 implies --broker redis, whose default is redis://localhost
 ";
 
 /// What this process is asked to be.
@@ -89,7 +89,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Rol
 fn queue(broker: Option<&OsStr>, db: Option<OsString>, url: Option<OsString>) -> Result<Queue> {
     let has_url = url.is_some();
     let place = url.unwrap_or_else(|| "redis://localhost".into());
-    match Address::from_words(broker.unwrap_or(OsStr::new("sqlite")), place)? {
+    let default = if has_url { "redis" } else { "sqlite" };
+    match Address::from_words(broker.unwrap_or(OsStr::new(default)), place)? {
         Address::Redis(_) if db.is_some() => Err(format!("--db is for --broker sqlite\n\n{USAGE}").into()),
         Address::Redis(url) => Ok(Queue::Redis(url)),
         Address::Sqlite(_) if has_url => Err(format!("--url is for --broker redis\n\n{USAGE}").into()),
@@ -113,6 +114,7 @@ mod tests {
         assert_eq!(parse_words("--crash src --db x.db").unwrap(), options("src", true, Queue::File("x.db".into())));
         assert_eq!(parse_words("--broker redis src").unwrap(), options("src", false, redis("redis://localhost")));
         assert_eq!(parse_words("--url redis://x --broker redis").unwrap(), options(".", false, redis("redis://x")));
+        assert_eq!(parse_words("--url redis://x").unwrap(), options(".", false, redis("redis://x")));
         for queue in [Queue::Temporary, Queue::File("x.db".into()), redis("redis://x")] {
             let place = Place::new(&queue).unwrap();
             let worker = Role::Worker { address: place.address.clone(), results: place.results.clone() };
@@ -123,8 +125,9 @@ mod tests {
             ("a b", "\"b\" is one folder too many"),
             ("--db", "\"--db\" needs a value"),
             ("--broker kafka", "there is no broker \"kafka\"; there is sqlite and redis"),
-            ("--url redis://x", "--url is for --broker redis"),
+            ("--url redis://x --broker sqlite", "--url is for --broker redis"),
             ("--db x.db --broker redis", "--db is for --broker sqlite"),
+            ("--db x.db --url redis://x", "--db is for --broker sqlite"),
         ] {
             let error = parse_words(line).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
