@@ -65,6 +65,8 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let id = session.id();
     let seed = id.get(id.len().saturating_sub(4)..).and_then(|end| usize::from_str_radix(end, 16).ok());
     let mut watch = Watch::new(seed.unwrap_or(0));
+    // How many beats have failed in a row, and why the last one did.
+    let mut failures = (0_u32, None);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -73,9 +75,17 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
             _ = ticks.tick() => {}
         }
         match round(&inner, &session, &mut watch).await {
-            Ok(()) => {}
+            Ok(()) => failures = (0, None),
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "cannot renew the lease of this process; will try again");
+                if failures.1 != Some(error.kind()) {
+                    failures = (0, Some(error.kind()));
+                }
+                failures.0 = failures.0.saturating_add(1);
+                // What lasts is told less and less often.
+                if failures.0.is_power_of_two() || failures.0.is_multiple_of(32) {
+                    let (error, beats) = (format!("{error:#}"), failures.0);
+                    tracing::warn!(error, beats, "cannot renew the lease of this process; will try again");
+                }
                 inner.note_error(&error);
             }
         }
