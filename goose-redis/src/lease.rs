@@ -26,17 +26,17 @@ const FEW: i64 = 50;
 /// How many dead sessions are taken over at the same time.
 const AT_ONCE: usize = 25;
 
-/// Opens a session on all its queues, under this identity.
-pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<()> {
+/// Opens a session on all its queues, under this identity. The lane says how long that may take.
+pub(crate) async fn open(inner: &Inner, session: &Session, id: &str, lane: Lane) -> Result<()> {
     let began = Instant::now();
     let description = description(session);
     let names = session.queues.iter().map(|(queue, _)| Bytes::from(queue.as_str().to_owned())).collect();
-    inner.link.eval(Lane::Beat, &SERVE, vec![inner.names.served()], names).await?;
+    inner.link.eval(lane, &SERVE, vec![inner.names.served()], names).await?;
     // All queues at once, here and below: one after the other would take as many round trips, and a slow link with many
     // queues more time than a lease lasts.
     let opens = session.queues.iter().map(|(_, keys)| {
         let args = vec![id.to_owned().into(), millis(session.lease), description.clone()];
-        inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
+        inner.link.eval(lane, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
     });
     for reply in together(opens).await {
         inner.clock.heard(Timestamp::from_millis(reply?.into_int()?));
