@@ -9,8 +9,7 @@ use crate::servers::REDIS;
 use crate::{Result, services};
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
-    let url = value_of("--url", arguments);
-    let program = Program::for_broker(value_of("--broker", arguments).unwrap_or(OsStr::new("sqlite")), url);
+    let program = Program::for_run(arguments);
     let arguments = from_here(arguments);
     if program.needs_server {
         services::need_command(&REDIS)?;
@@ -26,6 +25,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// The one that the flags ask for.
+    fn for_run(arguments: &[OsString]) -> Self {
+        let url = value_of("--url", arguments);
+        let default = OsStr::new(if url.is_some() { "redis" } else { "sqlite" });
+        Self::for_broker(value_of("--broker", arguments).unwrap_or(default), url)
+    }
+
     pub(crate) fn for_broker(name: &OsStr, url: Option<&OsStr>) -> Self {
         let with_tls = ["rediss", "valkeys"]
             .iter()
@@ -109,5 +115,16 @@ mod tests {
         assert_eq!(program("redis", None), ("sqlite,redis", true));
         assert_eq!(program("redis", Some("redis://x")), ("sqlite,redis", false));
         assert_eq!(program("redis", Some("rediss-cluster://x")), ("sqlite,redis-tls", false));
+    }
+
+    #[test]
+    fn a_url_alone_means_redis() {
+        let features = |words: &[&str]| {
+            let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+            Program::for_run(&arguments).features
+        };
+        assert_eq!(features(&["--crash"]), "sqlite");
+        assert_eq!(features(&["--url", "redis://x"]), "sqlite,redis");
+        assert_eq!(features(&["--url", "redis://x", "--broker", "sqlite"]), "sqlite");
     }
 }
