@@ -68,9 +68,17 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let verdict = watch.next_verdict(Instant::now(), session.lease);
+        let verdict = async {
+            match verdict {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = session.over() => return,
             _ = ticks.tick() => {}
+            () = verdict => {}
         }
         match round(&inner, &session, &mut watch).await {
             Ok(()) => {}
@@ -94,6 +102,9 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) ->
             Err(error) => trouble = Some(error),
         }
     }
+    if trouble.is_some() {
+        watch.missed_some();
+    }
     let dead = watch.look(looks, session.lease);
     for some in dead.chunks(AT_ONCE) {
         let recoveries = some.iter().map(|(queue, dead)| recover(inner, session, queue, dead));
@@ -110,7 +121,8 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) ->
 
 /// Renews the lease on all queues of the session; returns who is late there.
 async fn renew(inner: &Arc<Inner>, session: &Arc<Session>, id: &str) -> Vec<Result<Look>> {
-    let began = Instant::now();
+    // A connection that is made later than this is looked at with the next beat.
+    let (began, reconnects) = (Instant::now(), inner.link.health().reconnects);
     let beats = session.queues.iter().map(|(queue, keys)| beat(inner, session, id, queue, keys));
     let (mut alive, mut all_renewed) = (true, true);
     let (mut looks, mut further) = (Vec::new(), Vec::new());
@@ -132,7 +144,7 @@ async fn renew(inner: &Arc<Inner>, session: &Arc<Session>, id: &str) -> Vec<Resu
         inner.renew_lost(session, id).await;
     } else if all_renewed {
         session.renew(began);
-        if let Err(error) = reconcile(inner, session).await {
+        if let Err(error) = reconcile(inner, session, reconnects).await {
             looks.push(Err(error));
         }
     }
@@ -230,32 +242,35 @@ fn read_late(own: &str, mut fields: impl Iterator<Item = Reply>) -> Result<Vec<S
     Ok(late)
 }
 
-/// Hands back what fetches claimed whose answer never came: nobody runs those jobs, and our own lease would keep them
-/// claimed for ever.
-async fn reconcile(inner: &Inner, session: &Session) -> Result<()> {
-    let lost = session.lost_fetches();
-    if lost.is_empty() {
+/// Hands back claims that only the server knows of: nobody runs those jobs, and our own lease would keep them claimed for
+/// ever.
+async fn reconcile(inner: &Inner, session: &Session, reconnects: u64) -> Result<()> {
+    if !session.held.lock().must_search(reconnects) {
         return Ok(());
     }
-    let mut found = Vec::new();
+    let (asked, mut orphans) = (Instant::now(), Vec::new());
     let claims = session.claims().into_iter();
     let reads = claims.map(|key| inner.link.command(Lane::Beat, "HGETALL", Some(key), Vec::new()));
     for (queue, reply) in together(reads).await.into_iter().enumerate() {
         let mut fields = reply?.into_array()?.into_iter();
         while let (Some(field), Some(token)) = (fields.next(), fields.next()) {
             let Ok(id) = encoding::id(&field.into_bytes()?) else { continue };
-            if let Some(claim) = Claim::from_token(id, &token.into_text()?, queue)
-                && lost.contains(&claim.fetch)
-            {
-                found.push(claim);
-            }
+            orphans.extend(Claim::from_token(id, &token.into_text()?, queue));
         }
     }
-    if !found.is_empty() {
-        found.sort_by_key(|claim| (claim.fetch, claim.place));
-        tracing::warn!(jobs = found.len(), "handed back jobs of a fetch whose answer was lost");
-        settle::release(inner, session, &found).await?;
+    {
+        let mut held = session.held.lock();
+        orphans.retain(|claim| held.is_orphan(*claim));
     }
+    if !orphans.is_empty() {
+        orphans.sort_by_key(|claim| (claim.fetch, claim.place));
+        tracing::warn!(
+            jobs = orphans.len(),
+            "handed back jobs that were claimed and run by nobody: an answer or the last writes of a server were lost"
+        );
+        settle::release(inner, session, &orphans).await?;
+    }
+    session.held.lock().searched(asked, reconnects);
     Ok(())
 }
 

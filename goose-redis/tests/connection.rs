@@ -4,6 +4,8 @@
 
 mod check;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use check::check;
@@ -45,6 +47,39 @@ async fn somebody_else_listens_there() {
     let error = refused_url(format!("redis://127.0.0.1:{}", stranger(b""))).await;
     check(&error, ErrorKind::Unavailable, &["does not answer"]);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+/// To the client crate the end of a connection that is being made looks like a wrong answer.
+#[tokio::test]
+async fn a_server_that_goes_away_while_a_connection_is_made() {
+    for (url, last) in [("redis-cluster://HOST", "CLUSTER"), ("redis-sentinel://HOST?sentinelServiceName=jobs", "get-")]
+    {
+        let port = hanging_up_at(last, 1);
+        let error = refused_url(url.replace("HOST", &format!("127.0.0.1:{port}"))).await;
+        assert_ne!(error.kind(), ErrorKind::Misconfigured, "{error:#}");
+    }
+}
+
+/// Listens, agrees to everything, and hangs up when that is said, so many times; from then on at once.
+#[expect(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
+fn hanging_up_at(last: &'static str, times: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut left = times;
+        for mut stream in listener.incoming().flatten() {
+            let mut words = [0; 4096];
+            while left > 0 {
+                let Ok(n @ 1..) = stream.read(&mut words) else { break };
+                if String::from_utf8_lossy(&words[..n]).contains(last) {
+                    left -= 1;
+                    break;
+                }
+                let _ = stream.write_all(b"+OK\r\n");
+            }
+        }
+    });
+    port
 }
 
 #[tokio::test]

@@ -206,7 +206,11 @@ impl Broker for RmqBroker {
                 stop_all(sessions).await;
                 log.close().await;
                 publisher.finish(STOPS_WITHIN).await;
-                tokio::join!(links.consume.close(), links.publish.close(), links.control.close());
+                let goodbye = async {
+                    tokio::join!(links.consume.close(), links.publish.close(), links.control.close());
+                };
+                // A server that hangs does not answer.
+                let _ = tokio::time::timeout(STOPS_WITHIN, goodbye).await;
             });
             // It ends without an answer if another handle is closing at the same time.
             let _ = end.await;

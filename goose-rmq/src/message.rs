@@ -5,7 +5,7 @@
 //!
 //! | header | type | what | left out when |
 //! |---|---|---|---|
-//! | `goose-rank` | text | `again`, `front`, `due` | normal |
+//! | `goose-rank` | text | `again`, `front`, `due`, `returned` | normal |
 //! | `goose-ready-at` | int | when it entered its queue or is due, ms since the epoch on the sender's clock | |
 //! | `goose-hold` | int | how early it can arrive, ms | 0 |
 //! | `goose-recoveries` | int | how often it was taken from a session that died | 0 |
@@ -31,6 +31,8 @@ pub(crate) enum Rank {
     Front,
     /// Its time has come: by that time.
     Due,
+    /// Was sent to a session that had not asked for it, and came back: in order, before the normal ones that stayed.
+    Returned,
     /// Normal: first in, first out.
     Normal,
 }
@@ -42,6 +44,7 @@ impl Rank {
             Self::Again => Some("again"),
             Self::Front => Some("front"),
             Self::Due => Some("due"),
+            Self::Returned => Some("returned"),
             Self::Normal => None,
         }
     }
@@ -52,6 +55,7 @@ impl Rank {
             None => Self::Normal,
             Some("front") => Self::Front,
             Some("due") => Self::Due,
+            Some("returned") => Self::Returned,
             Some(_) => Self::Again,
         }
     }
@@ -227,7 +231,7 @@ mod tests {
         assert_eq!(message.headers, Table::from([("goose-ready-at".to_owned(), Value::Int(5))]));
         assert_eq!((message.priority, message.message_id), (NORMAL, job.id.to_string()));
         assert_eq!(codec::decode(&message.body).unwrap(), job);
-        for rank in [Rank::Again, Rank::Front, Rank::Due] {
+        for rank in [Rank::Again, Rank::Front, Rank::Due, Rank::Returned] {
             assert_eq!(out(&job, &Ticket::now(rank, Timestamp::EPOCH)).priority, HIGH, "{rank:?}");
         }
     }
@@ -281,7 +285,7 @@ mod tests {
     proptest! {
         #[test]
         fn tickets_read_back(
-            rank in prop::sample::select(vec![Rank::Again, Rank::Front, Rank::Due, Rank::Normal]),
+            rank in prop::sample::select(vec![Rank::Again, Rank::Front, Rank::Due, Rank::Returned, Rank::Normal]),
             recoveries in any::<u32>(), ready_at in any::<i64>(), hold in 0..i64::MAX as u64, goes_on in any::<bool>(),
             lease in prop::option::of("[a-z0-9/-]{1,60}"),
         ) {

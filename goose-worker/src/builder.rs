@@ -236,7 +236,8 @@ impl WorkerBuilder {
         Ok(Worker::running(Engine::start(self.plan()?).await?))
     }
 
-    /// Starts the worker, runs it until `shutdown` is done, and stops it gracefully.
+    /// Starts the worker, runs it until `shutdown` is done, and stops it gracefully. For ctrl-C and SIGTERM give it
+    /// [`shutdown_signal`](crate::shutdown_signal):
     ///
     /// ```
     /// # use goose_worker::{JobArgs, Worker};
@@ -244,10 +245,9 @@ impl WorkerBuilder {
     /// # struct Ping(u32);
     /// # impl JobArgs for Ping { const NAME: &'static str = "ping"; }
     /// # async fn example(broker: impl goose_worker::broker::Broker) -> goose_worker::Result<()> {
-    /// let interrupted = async {
-    ///     let _ = tokio::signal::ctrl_c().await;
-    /// };
-    /// Worker::builder(broker).handle(|Ping(n)| async move { println!("{n}") }).run_until(interrupted).await
+    /// use goose_worker::shutdown_signal;
+    ///
+    /// Worker::builder(broker).handle(|Ping(n)| async move { println!("{n}") }).run_until(shutdown_signal()).await
     /// # }
     /// ```
     ///

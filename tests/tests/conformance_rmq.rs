@@ -17,6 +17,9 @@ use goose_testkit::conformance::{Harness, Namespace, Process, Skip, libtest};
 
 const MAX_RECOVERIES: u32 = 2;
 
+/// Short, so that the recovery scenarios are.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
     let server = Arc::new(Mutex::new(None));
     let on = |name, queue_type| Arc::new(OnRabbit { name, queue_type, server: Arc::clone(&server) });
@@ -67,7 +70,7 @@ impl OnRabbit {
 
     async fn open(&self, namespace: &Namespace) -> Result<RmqBroker> {
         let options = RmqOptions::new(self.with_server(At::url)?).prefix(namespace.as_str());
-        options.queue_type(self.queue_type).max_recoveries(MAX_RECOVERIES).open().await
+        options.queue_type(self.queue_type).max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
     }
 }
 
@@ -102,8 +105,9 @@ impl Harness for OnRabbit {
     }
 
     fn recovery_deadline(&self) -> Duration {
-        // The server sees at once that a killed process is gone. The rest is for a busy machine.
-        Duration::from_secs(5)
+        // The server sees at once that a killed process is gone. What was left at a stop goes back after a heartbeat. The
+        // rest is for a busy machine.
+        HEARTBEAT * 4
     }
 
     fn max_recoveries(&self) -> u32 {

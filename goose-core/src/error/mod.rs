@@ -8,6 +8,8 @@ use std::fmt;
 
 pub use kind::ErrorKind;
 
+use crate::JobId;
+
 /// Any error, as handlers return it and as sources are kept.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -34,6 +36,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    job_id: Option<JobId>,
     source: Option<BoxError>,
 }
 
@@ -41,7 +44,14 @@ impl Error {
     /// An error of a kind, with one lower-case clause and no full stop.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+        Self(Box::new(Inner { kind, message: message.into(), job_id: None, source: None }))
+    }
+
+    /// The same error with the job it is about.
+    #[must_use]
+    pub fn with_job_id(mut self, id: JobId) -> Self {
+        self.0.job_id = Some(id);
+        self
     }
 
     /// The same error with its cause. Do not repeat the cause in the message.
@@ -67,6 +77,13 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.kind.is_retryable()
+    }
+
+    /// The id of the one job that may be stored or not: with [`ErrorKind::OutcomeUnknown`] from an enqueue of a single
+    /// job, so that it can be enqueued again under the same id, which makes no second job of it. `None` with all else.
+    #[must_use]
+    pub fn job_id(&self) -> Option<JobId> {
+        self.0.job_id
     }
 
     /// The sentence without the chain of causes.

@@ -72,6 +72,10 @@ impl Call {
         Self { request: Request { slot, ..Request::new(name, all) }, script: None, repeat, keys }
     }
 
+    pub(super) fn slot(&self) -> Option<u16> {
+        self.request.slot
+    }
+
     pub(super) fn repeat(&self) -> Repeat {
         self.repeat
     }

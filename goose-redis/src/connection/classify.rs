@@ -162,6 +162,10 @@ impl Fault {
             FredKind::Protocol if details.contains("cluster state") => {
                 (ErrorKind::Unavailable, "the cluster is down or failing over")
             }
+            // The client crate takes the end of a connection that is being made for an empty answer.
+            FredKind::Parse if details == "Could not convert to string." => {
+                (ErrorKind::Unavailable, "the connection broke while it was made")
+            }
             FredKind::Protocol | FredKind::Parse => (
                 ErrorKind::Misconfigured,
                 "whoever listens there does not speak the redis protocol; check host and port",

@@ -17,6 +17,7 @@ pub(super) struct Buffer<T> {
     /// The newest is the last.
     front: Vec<T>,
     due: BTreeMap<(Timestamp, u64), T>,
+    returned: VecDeque<T>,
     normal: VecDeque<T>,
     /// Keeps due jobs of the same millisecond in order of arrival.
     arrivals: u64,
@@ -24,13 +25,20 @@ pub(super) struct Buffer<T> {
 
 impl<T> Default for Buffer<T> {
     fn default() -> Self {
-        Self { again: VecDeque::new(), front: Vec::new(), due: BTreeMap::new(), normal: VecDeque::new(), arrivals: 0 }
+        Self {
+            again: VecDeque::new(),
+            front: Vec::new(),
+            due: BTreeMap::new(),
+            returned: VecDeque::new(),
+            normal: VecDeque::new(),
+            arrivals: 0,
+        }
     }
 }
 
 impl<T> Buffer<T> {
     pub(super) fn len(&self) -> usize {
-        self.again.len() + self.front.len() + self.due.len() + self.normal.len()
+        self.again.len() + self.front.len() + self.due.len() + self.returned.len() + self.normal.len()
     }
 
     /// Adds a job that may run now. `ready_at` counts for due jobs only.
@@ -42,6 +50,7 @@ impl<T> Buffer<T> {
                 self.arrivals += 1;
                 self.due.insert((ready_at, self.arrivals), job);
             }
+            Rank::Returned => self.returned.push_back(job),
             Rank::Normal => self.normal.push_back(job),
         }
     }
@@ -50,7 +59,7 @@ impl<T> Buffer<T> {
     pub(super) fn pop(&mut self) -> Option<T> {
         let due = |due: &mut BTreeMap<_, T>| due.pop_first().map(|(_, job)| job);
         let before = self.again.pop_front().or_else(|| self.front.pop()).or_else(|| due(&mut self.due));
-        before.or_else(|| self.normal.pop_front())
+        before.or_else(|| self.returned.pop_front()).or_else(|| self.normal.pop_front())
     }
 }
 
@@ -121,11 +130,13 @@ mod tests {
             (Rank::Front, 0, 10),
             (Rank::Due, 9, 22),
             (Rank::Again, 1, 1),
+            (Rank::Returned, 0, 25),
+            (Rank::Returned, 0, 26),
         ] {
             buffer.push(rank, at(time), job);
         }
-        assert_eq!(buffer.len(), 9);
-        assert_eq!(drained(&mut buffer), [0, 1, 10, 11, 20, 21, 22, 30, 31]);
+        assert_eq!(buffer.len(), 11);
+        assert_eq!(drained(&mut buffer), [0, 1, 10, 11, 20, 21, 22, 25, 26, 30, 31]);
         assert_eq!(buffer.len(), 0);
     }
 
@@ -148,10 +159,10 @@ mod tests {
         /// The lists together are what one sorted list would be.
         #[test]
         fn the_order_is_that_of_rank_and_key(
-            pushes in prop::collection::vec((0_u8..4, 0_i64..5), 0..60),
+            pushes in prop::collection::vec((0_u8..5, 0_i64..5), 0..60),
             pops in prop::collection::vec(0_usize..60, 0..10),
         ) {
-            let ranks = [Rank::Again, Rank::Front, Rank::Due, Rank::Normal];
+            let ranks = [Rank::Again, Rank::Front, Rank::Due, Rank::Returned, Rank::Normal];
             let mut buffer = Buffer::default();
             let mut sorted: Vec<((Rank, i64, i64), u32)> = Vec::new();
             let mut pops = pops.into_iter();
@@ -162,7 +173,7 @@ mod tests {
                 let key = match rank {
                     Rank::Front => (0, -arrival),
                     Rank::Due => (time, arrival),
-                    Rank::Again | Rank::Normal => (0, arrival),
+                    Rank::Again | Rank::Returned | Rank::Normal => (0, arrival),
                 };
                 sorted.push(((rank, key.0, key.1), n));
                 sorted.sort();

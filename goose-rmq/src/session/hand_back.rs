@@ -121,7 +121,7 @@ impl Task {
             .collect();
         out.sort_unstable();
         let tags: Vec<u64> = out.into_iter().map(|(_, tag)| tag).collect();
-        let errands = tags.into_iter().filter_map(|tag| errand(&self.session, &mut state, tag)).collect();
+        let errands = tags.into_iter().filter_map(|tag| errand(&self.session, &mut state, tag, Rank::Again)).collect();
         drop(state);
         self.ending = Ending::Waiting { released: true };
         self.hand_back(errands);
@@ -152,21 +152,33 @@ impl Task {
     }
 }
 
-/// Takes everything out of a slot that was not handed out, in the order in which it would have been.
+/// Takes everything out of a slot that was not handed out, in the order in which it has to be sent to keep its order.
 fn drain(session: &Shared, state: &mut State, n: usize) -> Vec<Errand> {
     let slot = &mut state.slots[n];
     let mut tags: Vec<u64> = std::iter::from_fn(|| slot.buffer.pop()).map(|waiting| waiting.tag).collect();
     tags.extend(slot.early.drain().map(|waiting| waiting.tag));
-    tags.into_iter().filter_map(|tag| errand(session, state, tag)).collect()
+    let rank = |state: &State, tag: u64| state.ledger.get(tag).map(|claim| claim.ticket.rank);
+    // Of jobs at the front the one that is sent last comes first.
+    let is_front = |tag: &u64| rank(state, *tag) == Some(Rank::Front);
+    if let Some(first) = tags.iter().position(is_front) {
+        let fronts = tags[first..].iter().take_while(|tag| is_front(tag)).count();
+        tags[first..first + fronts].reverse();
+    }
+    let back = |tag: u64| {
+        // What nobody has asked for was not run, and has no right to go before what came meanwhile for the front.
+        let rank = match rank(state, tag)? {
+            Rank::Normal => Rank::Returned,
+            rank => rank,
+        };
+        errand(session, state, tag, rank)
+    };
+    tags.into_iter().filter_map(back).collect()
 }
 
 /// The errand that hands a claim back.
-fn errand(session: &Shared, state: &mut State, tag: u64) -> Option<Errand> {
+fn errand(session: &Shared, state: &mut State, tag: u64, rank: Rank) -> Option<Errand> {
     let claim = state.ledger.get_mut(tag)?;
     claim.stage = Stage::Leaving;
-    // One that is early stays what it is, so that whoever gets it holds it as long.
-    let is_early = claim.ticket.rank == Rank::Due && !claim.ticket.hold.is_zero();
-    let rank = if is_early { Rank::Due } else { Rank::Again };
     let ticket = Ticket { rank, lease: None, ..claim.ticket.clone() };
     let (exchange, key) = session.inner.topology.names.address(&session.queues[claim.slot], Path::NOW);
     let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, exchange, key);

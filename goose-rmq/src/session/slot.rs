@@ -55,8 +55,6 @@ pub(super) struct Slot {
     pub(super) queue: QueueName,
     pub(super) buffer: Buffer<Waiting>,
     pub(super) early: Early<Waiting>,
-    /// All that came and was not acknowledged.
-    pub(super) claims: usize,
     /// Jobs that were handed out and not settled.
     pub(super) running: usize,
     pub(super) is_paused: bool,
@@ -85,7 +83,6 @@ impl Slot {
             queue,
             buffer: Buffer::default(),
             early: Early::default(),
-            claims: 0,
             running: 0,
             is_paused: false,
             is_missing: false,
@@ -194,7 +191,6 @@ impl Slot {
 
     /// A delivery to one of its consumers came.
     pub(super) fn arrived(&mut self, number: u64) {
-        self.claims += 1;
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             consumer.unacknowledged += 1;
         }
@@ -202,7 +198,6 @@ impl Slot {
 
     /// A delivery to one of its consumers was acknowledged.
     pub(super) fn acknowledged(&mut self, number: u64, now: Instant) {
-        self.claims = self.claims.saturating_sub(1);
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             // One that had room before has nothing to send: it would have sent it.
             if consumer.room() == 0 {
@@ -258,7 +253,12 @@ impl Slot {
             }
             doubt => doubt,
         };
-        Offer { ready: self.buffer.len(), doubt }
+        Offer { ready: self.ready(), doubt }
+    }
+
+    /// Jobs for the next fetch.
+    pub(super) fn ready(&self) -> usize {
+        if self.is_paused { 0 } else { self.buffer.len() }
     }
 
     /// Whether more may come, and until when that is believed; without an end, until something happens.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::{ConsumerOptions, Delivery};
-use goose_core::{Error, JobId, Result, Timestamp};
+use goose_core::{Error, JobId, QueueName, Result, Timestamp};
+use tokio::sync::watch;
 
 use super::begun::{Begun, begin};
 use super::intake::Source;
@@ -106,6 +107,8 @@ pub(super) struct State {
     pub(super) stop_error: Option<Error>,
     pub(super) losses: u64,
     pub(super) last_error: Option<String>,
+    /// Told when queues may have been paused or resumed.
+    pauses: watch::Receiver<u64>,
     /// What others see of this session.
     pub(super) presence: Option<Arc<Presence>>,
     mixer: Mixer,
@@ -114,7 +117,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(options: &ConsumerOptions, queue_type: QueueType, now: Instant) -> Self {
+    pub(super) fn new(
+        options: &ConsumerOptions,
+        queue_type: QueueType,
+        mut pauses: watch::Receiver<u64>,
+        now: Instant,
+    ) -> Self {
+        // Nothing is known yet.
+        pauses.mark_changed();
         Self {
             phase: Phase::Open,
             generation: 0,
@@ -131,6 +141,7 @@ impl State {
             stop_error: None,
             losses: 0,
             last_error: None,
+            pauses,
             presence: None,
             mixer: Mixer::new(&options.queues),
             is_strict: options.queues.is_strict(),
@@ -172,10 +183,10 @@ impl State {
         self.show(slot);
     }
 
-    /// Shows others how many jobs of a queue are held.
+    /// Shows others how many jobs of a queue are being run.
     fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
-            presence.set_running(slot, self.slots[slot].claims);
+            presence.set_running(slot, self.slots[slot].running);
         }
     }
 
@@ -242,6 +253,16 @@ impl State {
 
     // ---- fetching
 
+    /// Learns which queues are paused, if that has changed.
+    pub(super) fn look_for_pauses(&mut self, is_paused: impl Fn(&QueueName) -> bool) {
+        if self.pauses.has_changed().unwrap_or(false) {
+            self.pauses.mark_unchanged();
+            for slot in &mut self.slots {
+                slot.is_paused = is_paused(&slot.queue);
+            }
+        }
+    }
+
     /// Takes jobs for a fetch; none while it should wait.
     pub(super) fn take(
         &mut self,
@@ -265,12 +286,15 @@ impl State {
                     self.handed_out += 1;
                     slot.running += 1;
                     let receipt = seal.receipt(self.generation, tag);
-                    let mut delivery = Delivery::new(job, receipt, ready_at.min(time), time);
+                    // A time that was past when the job was enqueued was not yet when it was ready.
+                    let ready_at = ready_at.max(job.enqueued_at).min(time);
+                    let mut delivery = Delivery::new(job, receipt, ready_at, time);
                     delivery.recoveries = recoveries;
                     taken.push(delivery);
                 }
             }
         }
+        (0..self.slots.len()).for_each(|slot| self.show(slot));
         let _on_its_way = self.acknowledge(deleted, now);
         taken
     }
@@ -291,7 +315,7 @@ impl State {
     fn ready(&self) -> impl Iterator<Item = usize> {
         let mut before = 0;
         self.slots.iter().map(move |slot| {
-            before = if self.is_strict { before + slot.buffer.len() } else { slot.buffer.len() };
+            before = if self.is_strict { before + slot.ready() } else { slot.ready() };
             before
         })
     }
@@ -361,7 +385,8 @@ mod tests {
     impl Bench {
         fn new(set: QueueSet) -> Self {
             let (now, channel) = (Instant::now(), Arc::new(TestChannel::default()));
-            let mut state = State::new(&ConsumerOptions::new(set, 5), QueueType::Classic, now);
+            let mut state =
+                State::new(&ConsumerOptions::new(set, 5), QueueType::Classic, watch::Sender::new(0).subscribe(), now);
             state.begin(Arc::clone(&channel) as Arc<dyn Channel>, now);
             Self { state, channel, seal: Seal::new(), now, tags: 0 }
         }

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -127,11 +126,7 @@ impl Task {
             self.connect();
             return Some(Until::Woken);
         };
-        if session.pauses_changed.swap(false, Ordering::AcqRel) {
-            for (slot, queue) in state.slots.iter_mut().zip(&session.queues) {
-                slot.is_paused = surroundings::is_paused(&session.inner, queue);
-            }
-        }
+        state.look_for_pauses(|queue| surroundings::is_paused(&session.inner, queue));
         state.slots.iter_mut().for_each(|slot| slot.wake(now));
         if state.satisfies(now) {
             session.delivered.notify_one();

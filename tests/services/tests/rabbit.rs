@@ -133,9 +133,10 @@ fn virtual_hosts_users_and_policies_are_there_at_once() {
 
 #[test]
 fn it_hangs_ends_and_comes_back_with_its_settings_and_data() {
-    let mut rabbit = Rabbit::builder().config("consumer_timeout = 61000").start();
-    let timeout = "{ok, Timeout} = application:get_env(rabbit, consumer_timeout), Timeout";
-    assert_eq!(rabbit.eval(timeout), "61000");
+    let settings = Rabbit::builder().config("consumer_timeout = 61000").erlang("-rabbit channel_tick_interval 1000");
+    let mut rabbit = settings.start();
+    let timeout = "[element(2, application:get_env(rabbit, Key)) || Key <- [consumer_timeout, channel_tick_interval]]";
+    assert_eq!(rabbit.eval(timeout), "[61000,1000]");
     declare(&rabbit, "/", "kept", "classic");
     let (first, port) = (rabbit.pid(), rabbit.port());
 
@@ -153,7 +154,7 @@ fn it_hangs_ends_and_comes_back_with_its_settings_and_data() {
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     rabbit.restart();
     assert!(first != second && second != rabbit.pid());
-    assert_eq!((rabbit.port(), rabbit.eval(timeout)), (port, "61000".to_owned()));
+    assert_eq!((rabbit.port(), rabbit.eval(timeout)), (port, "[61000,1000]".to_owned()));
     assert!(rabbit.queue("kept").is_some());
 }
 
