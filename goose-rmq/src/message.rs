@@ -117,6 +117,12 @@ impl Ticket {
         Self { hold: path.hold(), goes_on: path.goes_on(), ..Self::now(Rank::Due, ready_at) }
     }
 
+    /// Of the same job when it goes back to the front of its queue.
+    pub(crate) fn back(self, now: Timestamp) -> Self {
+        // One that is not due yet keeps its time.
+        Self { rank: Rank::Again, ready_at: self.ready_at.max(now), lease: None, ..self }
+    }
+
     fn headers(&self) -> Table {
         let mut headers = Table::new();
         let mut set = |name: &str, value| {

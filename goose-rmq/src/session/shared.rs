@@ -81,10 +81,7 @@ impl Shared {
         let is_deleted = |id| surroundings::is_deleted(&self.inner, id);
         let taken = state.take(up_to, &self.seal, &is_deleted, (now, SystemClock.now()));
         let answer = if taken.is_empty() { state.failure.take().map(Err) } else { Some(Ok(taken)) };
-        if answer.is_none() {
-            state.wanted = up_to;
-        }
-        let task_is_needed = if answer.is_none() { state.needs_task(now) } else { state.want_nothing(now) };
+        let task_is_needed = if answer.is_none() { state.want(up_to, now) } else { state.want_nothing(now) };
         drop(state);
         if task_is_needed {
             self.hungry.notify_one();

@@ -14,7 +14,7 @@ use super::mixer::{Mixer, Offer};
 use super::pace::Pace;
 use super::receipt::{Claimed, Seal};
 use super::slot::{Slot, Waiting};
-use super::window::More;
+use super::window::{Fetch, HUNGER, More};
 use crate::amqp::Channel;
 use crate::log::Presence;
 use crate::message::{Message, Rank, Ticket};
@@ -24,6 +24,8 @@ use crate::options::QueueType;
 /// be asked for in a moment.
 const IDLE: Duration = Duration::from_millis(50);
 const IDLE_WHILE_BUSY: Duration = Duration::from_millis(250);
+/// So many claims end in a short time in a session that is busy.
+const BUSY: usize = 8;
 
 /// How far a session is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub(super) struct State {
     pub(super) pace: Pace,
     /// How many jobs a waiting fetch wants; zero when nobody waits.
     pub(super) wanted: usize,
+    /// Since when it waits.
+    wanted_since: Instant,
     /// When a fetch last waited, or a job came that nobody waited for.
     pub(super) quiet_since: Instant,
     /// The session's task will look whether fetches have stopped.
@@ -113,6 +117,7 @@ pub(super) struct State {
     pub(super) presence: Option<Arc<Presence>>,
     mixer: Mixer,
     is_strict: bool,
+    pool: usize,
     handed_out: u64,
 }
 
@@ -134,6 +139,7 @@ impl State {
             slots: options.queues.names().map(|queue| Slot::new(queue.clone(), queue_type, now)).collect(),
             pace: Pace::new(now),
             wanted: 0,
+            wanted_since: now,
             quiet_since: now,
             is_watched: false,
             leaves_at_once: false,
@@ -145,6 +151,7 @@ impl State {
             presence: None,
             mixer: Mixer::new(&options.queues),
             is_strict: options.queues.is_strict(),
+            pool: options.concurrency.saturating_add(options.prefetch),
             handed_out: 0,
         }
     }
@@ -183,10 +190,11 @@ impl State {
         self.show(slot);
     }
 
-    /// Shows others how many jobs of a queue are being run.
+    /// Shows others how many jobs of a queue are being run, and how many are here that still wait.
     fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
             presence.set_running(slot, self.slots[slot].running);
+            presence.set_held(slot, self.slots[slot].held());
         }
     }
 
@@ -203,16 +211,17 @@ impl State {
         let (rank, ready_at, recoveries) = (ticket.rank, ticket.ready_at, ticket.recoveries);
         self.open(tag, Claim { slot, consumer, id: job.id, ticket, envelope, stage: Stage::Here });
         self.quiet_since = now;
-        let slot = &mut self.slots[slot];
+        let here = &mut self.slots[slot];
         if rank == Rank::Again && recoveries > 0 {
-            slot.copy_came();
+            here.copy_came();
         }
         let waiting = Waiting { tag, job, ready_at, recoveries };
         if hold.is_zero() {
-            slot.buffer.push(rank, ready_at, waiting);
+            here.buffer.push(rank, ready_at, tag, waiting);
         } else {
-            slot.early.hold(now + hold, ready_at, waiting);
+            here.early.hold(now + hold, ready_at, waiting);
         }
+        self.show(slot);
     }
 
     pub(super) fn standing(&self, claimed: Claimed) -> Standing {
@@ -306,8 +315,13 @@ impl State {
     }
 
     fn offers(&self, want: usize, now: Instant) -> Vec<Offer> {
-        let slots = self.slots.iter().zip(self.ready());
-        slots.map(|(slot, ready)| slot.offer(want.saturating_sub(ready), now)).collect()
+        let fetch = self.fetch(want, now);
+        self.slots.iter().zip(self.ready()).map(|(slot, ready)| slot.offer(fetch, ready, now)).collect()
+    }
+
+    fn fetch(&self, want: usize, now: Instant) -> Fetch {
+        let is_hungry = self.wanted > 0 && now.saturating_duration_since(self.wanted_since) >= HUNGER;
+        Fetch { want, is_hungry, pool: self.pool, recent: self.pace.recent(now) }
     }
 
     /// How many jobs are here for a fetch before it needs more of each queue: of a strict set, what earlier queues have goes
@@ -325,9 +339,18 @@ impl State {
         if self.wanted == 0 || self.phase != Phase::Open {
             return Vec::new();
         }
-        let recent = self.pace.recent(now);
+        let fetch = self.fetch(self.wanted, now);
         let slots = self.slots.iter().zip(self.ready()).enumerate();
-        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(self.wanted, ready, recent, now)?))).collect()
+        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(fetch, ready, now)?))).collect()
+    }
+
+    /// A fetch begins to wait, or goes on. Says whether the session's task must be told.
+    pub(super) fn want(&mut self, jobs: usize, now: Instant) -> bool {
+        if self.wanted == 0 {
+            self.wanted_since = now;
+        }
+        self.wanted = jobs;
+        self.needs_task(now)
     }
 
     /// A fetch waits no more. Says whether the session's task must be told.
@@ -338,9 +361,8 @@ impl State {
     }
 
     /// Whether the session's task has something to do for a fetch that begins to wait.
-    pub(super) fn needs_task(&mut self, now: Instant) -> bool {
-        let waits_for_a_moment = self.slots.iter().any(|slot| slot.doubt(now).1.is_some());
-        self.channel.is_none() || waits_for_a_moment || !self.more_consumers(now).is_empty()
+    fn needs_task(&mut self, now: Instant) -> bool {
+        self.channel.is_none() || self.next_moment(now).is_some() || !self.more_consumers(now).is_empty()
     }
 
     // ---- moments
@@ -352,7 +374,7 @@ impl State {
             return None;
         }
         let recent = self.pace.recent(now);
-        let patience = if recent > 0 && recent >= held { IDLE_WHILE_BUSY } else { IDLE };
+        let patience = if recent >= held.max(BUSY) { IDLE_WHILE_BUSY } else { IDLE };
         Some(self.quiet_since + patience)
     }
 
@@ -360,7 +382,10 @@ impl State {
     pub(super) fn next_moment(&self, now: Instant) -> Option<Instant> {
         let due = self.slots.iter().filter_map(|slot| slot.early.next());
         let doubts = self.slots.iter().filter(|_| self.wanted > 0).filter_map(|slot| slot.doubt(now).1);
-        due.chain(doubts).min()
+        let fetch = self.fetch(self.wanted, now);
+        let starves = |(slot, ready): (&Slot, usize)| slot.starves(fetch, ready, now);
+        let hunger = self.slots.iter().zip(self.ready()).any(starves).then(|| self.wanted_since + HUNGER);
+        due.chain(doubts).chain(hunger).min()
     }
 }
 
@@ -403,7 +428,8 @@ mod tests {
 
         fn arrive(&mut self, slot: usize, consumer: u64, hold: Duration) -> JobId {
             self.tags += 1;
-            let job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            let mut job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            job.enqueued_at = Timestamp::EPOCH;
             let (id, ticket) = (job.id, Ticket::now(Rank::Normal, Timestamp::from_millis(5)));
             let message = Message { job, ticket, envelope: Arc::from([]) };
             self.state.keep(self.tags, Source { slot, consumer }, message, hold, self.now);
@@ -505,7 +531,7 @@ mod tests {
         assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
         bench.take(2);
         // Claims end quickly: there will be a fetch.
-        let _ = bench.state.acknowledge([1], bench.now);
+        bench.state.pace.ended(BUSY, bench.now);
         bench.state.want_nothing(bench.now);
         assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
         assert!(bench.state.want_nothing(bench.now), "somebody must look after it");
