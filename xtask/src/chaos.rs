@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
+use crate::Result;
 use crate::cargo::Cargo;
 use crate::flags::value_of;
-use crate::{Result, services};
+use crate::services::Served;
 
 /// Not for the driver: the fault scenarios in their long form follow.
 const LONG: &str = "--long";
@@ -13,7 +14,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     let is_long = arguments.iter().any(|argument| argument == LONG);
     let on_redis = value_of("--broker", arguments).is_some_and(|name| name == "redis");
     if is_long || on_redis {
-        services::need_command()?;
+        Served::Redis.need_command()?;
     }
     // The driver starts the producers and workers that lie beside it; `cargo run` would build the driver alone.
     Cargo::new(["build", "--package", "goose-tests", "--bins"]).run()?;

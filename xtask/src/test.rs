@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use crate::cargo::Cargo;
 use crate::quickstart::Program;
 use crate::redis::{self, Redis};
+use crate::services::Served;
 use crate::steps::Steps;
 use crate::{Failure, Result, feature_sets};
 
@@ -58,7 +59,7 @@ fn quickstart_over(redis: &Redis) -> Result<()> {
     match redis {
         Redis::Command(_) => {
             let program = Program::for_broker(OsStr::new("redis"), None);
-            program.with_server(&arguments.map(OsString::from))?.run()
+            program.with_server(Served::Redis, &arguments.map(OsString::from))?.run()
         }
         Redis::Url(url) => {
             let program = Program::for_broker(OsStr::new("redis"), Some(OsStr::new(url)));

@@ -1,10 +1,10 @@
 //! Finding a server on this machine.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::Redis;
+use crate::install::find_in;
 use crate::{Failure, Result};
 
 /// What a machine and its user say about servers.
@@ -64,12 +64,7 @@ impl Machine {
     }
 
     fn installed(&self) -> Option<&'static str> {
-        PROGRAMS.into_iter().find(|program| self.find(program).is_some())
-    }
-
-    /// Where a program is.
-    pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
-        std::env::split_paths(&self.path).map(|folder| folder.join(program)).find(|path| path.is_file())
+        PROGRAMS.into_iter().find(|program| find_in(&self.path, program).is_some())
     }
 }
 
@@ -87,7 +82,7 @@ pub(super) fn version(command: &str) -> std::result::Result<String, String> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::redis::install::tests::Folder;
+    use crate::install::tests::Folder;
 
     fn machine(folder: &Folder) -> Machine {
         Machine { path: folder.path().into(), server: None, url: None }

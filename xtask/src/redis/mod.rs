@@ -3,9 +3,9 @@
 //! The servers themselves are started by `goose-services`, each where it is needed; here it is made sure that they can be.
 
 mod find;
-mod install;
 
 use crate::Result;
+use crate::install::Apt;
 use find::Machine;
 
 /// What the tests have to work with.
@@ -20,7 +20,7 @@ pub(crate) enum Redis {
 /// Looks for a server, installs one where it can, and says what it has.
 pub(crate) fn set_up() -> Result<Redis> {
     let machine = Machine::this();
-    let redis = machine.set_up(|packages| install::Apt::of_this_machine().map(|apt| apt.install(packages)))?;
+    let redis = machine.set_up(|packages| Apt::of_this_machine().map(|apt| apt.install(packages)))?;
     match &redis {
         Redis::Command(command) => {
             eprintln!("Redis: {command}, {}", find::version(command).unwrap_or_default());
