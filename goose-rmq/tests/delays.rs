@@ -101,7 +101,7 @@ async fn punctual(rabbit: &Rabbit, queue_type: QueueType) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_server_loses_none() {
-    let mut rabbit = Rabbit::start();
+    let mut rabbit = Rabbit::builder().erlang("-rabbit dead_letter_worker_publisher_confirm_timeout 3000").start();
     for queue_type in TYPES {
         let broker = open(&rabbit, queue_type).await;
         // Some are due while it is away, some after.

@@ -29,7 +29,7 @@ async fn a_sound_broker_passes_every_scenario() {
 }
 
 /// Each defect with a scenario that must notice it.
-const CAUGHT_BY: [(Defect, &str); 28] = [
+const CAUGHT_BY: [(Defect, &str); 30] = [
     (Defect::LosesOneJobInAThousand, "concurrency::a_thousand_tasks_enqueue_one_job_each"),
     (Defect::ReversesFetches, "order::first_in_first_out"),
     (Defect::IgnoresDelays, "schedule::a_delay_is_kept_and_hardly_exceeded"),
@@ -57,6 +57,8 @@ const CAUGHT_BY: [(Defect, &str); 28] = [
     (Defect::CountsTwice, "statistics::every_job_is_in_exactly_one_state"),
     (Defect::TrustsLostClaims, "recovery::a_lost_session_knows_it"),
     (Defect::LacksDeadJobs, "dead_jobs::a_pop_takes_the_first_death_out"),
+    (Defect::IgnoresPauses, "paused_queues::a_pause_reaches_a_session_that_waits"),
+    (Defect::StaysPaused, "paused_queues::a_resume_wakes_a_session_that_waits"),
     (Defect::IgnoresClose, "lifecycle::a_closed_broker_answers_closed"),
 ];
 

@@ -17,6 +17,8 @@ use tokio::sync::Mutex;
 const LEASE: Duration = Duration::from_millis(900);
 const MAX_RECOVERIES: u32 = 2;
 
+const NO_PAUSES: &str = "not built yet for this broker";
+
 fn main() -> ExitCode {
     let folder = match tempfile::tempdir() {
         Ok(folder) => folder,
@@ -79,6 +81,10 @@ impl Harness for InFile {
 
     fn max_recoveries(&self) -> u32 {
         MAX_RECOVERIES
+    }
+
+    fn skips(&self) -> Vec<Skip> {
+        Skip::all_that_need("paused queues", NO_PAUSES)
     }
 
     fn clean_up<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<()>> {
@@ -147,7 +153,8 @@ impl Harness for InMemory {
     fn skips(&self) -> Vec<Skip> {
         let crash = "memory dies with its process, nobody is left to recover from";
         let close = "all handles on one memory are one handle, closing one closes all";
-        vec![
+        let mut skips = Skip::all_that_need("paused queues", NO_PAUSES);
+        skips.extend([
             Skip::new("fencing::a_receipt_is_stale_after_a_recovery", crash),
             Skip::new("recovery::a_crashed_process_gives_up_its_jobs_in_time", crash),
             Skip::new("recovery::what_was_settled_before_the_crash_stays_settled", crash),
@@ -158,7 +165,8 @@ impl Harness for InMemory {
             Skip::new("recovery::a_crashed_worker_is_no_longer_listed", crash),
             Skip::new("recovery::a_job_that_kills_its_workers_is_dead_in_the_end", crash),
             Skip::new("lifecycle::a_job_outlives_its_handle", close),
-        ]
+        ]);
+        skips
     }
 
     fn clean_up<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<()>> {

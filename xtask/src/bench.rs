@@ -2,16 +2,14 @@
 
 use std::ffi::OsString;
 
-use crate::Result;
 use crate::cargo::Cargo;
 use crate::flags::value_of;
-use crate::services::Served;
+use crate::servers::REDIS;
+use crate::{Result, services};
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
-    if let Some(served) = value_of("--broker", arguments).and_then(Served::named)
-        && value_of("--url", arguments).is_none()
-    {
-        served.need_command()?;
+    if value_of("--broker", arguments).is_some_and(|name| name == "redis") && value_of("--url", arguments).is_none() {
+        services::need_command(&REDIS)?;
     }
     Cargo::new(["run", "--release", "--package", "goose-bench", "--"]).args(arguments).become_it()
 }

@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 
-use crate::Result;
 use crate::cargo::Cargo;
 use crate::flags::value_of;
-use crate::services::Served;
+use crate::servers::REDIS;
+use crate::{Result, services};
 
 /// Not for the driver: the fault scenarios in their long form follow.
 const LONG: &str = "--long";
@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     let is_long = arguments.iter().any(|argument| argument == LONG);
     let on_redis = value_of("--broker", arguments).is_some_and(|name| name == "redis");
     if is_long || on_redis {
-        Served::Redis.need_command()?;
+        services::need_command(&REDIS)?;
     }
     // The driver starts the producers and workers that lie beside it; `cargo run` would build the driver alone.
     Cargo::new(["build", "--package", "goose-tests", "--bins"]).run()?;

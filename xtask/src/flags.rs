@@ -59,8 +59,8 @@ const COMMANDS: &[Command] = &[
         flags: &[
             Flag { name: "--crash", value: None, about: "kill the worker half-way and let a second one take over" },
             Flag { name: "--db", value: Some("PATH"), about: "keep the jobs in this file (default: a temporary one)" },
-            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, redis or rmq" },
-            Flag { name: "--url", value: Some("URL"), about: "a server to use (default: one for this run)" },
+            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, or redis" },
+            Flag { name: "--url", value: Some("URL"), about: "a Redis server to use (default: one for this run)" },
         ],
         others: Others::Refused,
         build: |given| Task::Quickstart(given.all),
@@ -92,20 +92,12 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "services",
         takes: "",
-        about: "Start servers for hand use and say where they are: of Redis all kinds, and one RabbitMQ",
+        about: "Start servers for hand use and say where they are: without a flag all kinds of Redis, and a RabbitMQ",
         flags: &[
-            Flag { name: "--broker", value: Some("NAME"), about: "only those of redis, or of rmq; comes first" },
+            Flag { name: "--broker", value: Some("NAME"), about: "only those of redis, or of rmq" },
             Flag { name: "--standalone", value: None, about: "one durable server" },
-            Flag {
-                name: "--cluster",
-                value: None,
-                about: "a cluster: three primaries and three replicas, or three nodes",
-            },
-            Flag {
-                name: "--sentinel",
-                value: None,
-                about: "a primary and a replica of Redis, watched by three Sentinels",
-            },
+            Flag { name: "--cluster", value: None, about: "three primaries with replicas; of RabbitMQ three nodes" },
+            Flag { name: "--sentinel", value: None, about: "a primary and a replica, watched by three Sentinels" },
         ],
         others: Others::Refused,
         build: |given| Task::Services(given.all),
@@ -115,8 +107,8 @@ const COMMANDS: &[Command] = &[
         takes: "",
         about: "Measure how fast a broker is, through client and worker as users have them",
         flags: &[
-            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, redis, rmq or rmq-quorum" },
-            Flag { name: "--url", value: Some("URL"), about: "a server to use (default: one for this run)" },
+            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, or redis" },
+            Flag { name: "--url", value: Some("URL"), about: "a Redis server to use (default: one for this run)" },
             Flag { name: "--jobs", value: Some("N"), about: "how many jobs in each scenario" },
             Flag { name: "--json", value: None, about: "one object a line instead of a table" },
             Flag { name: "--scale", value: None, about: "how much a job costs while very many others wait" },

@@ -3,18 +3,18 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use crate::Result;
 use crate::cargo::{Cargo, root};
 use crate::flags::value_of;
-use crate::services::{self, Served};
+use crate::servers::REDIS;
+use crate::{Result, services};
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     let url = value_of("--url", arguments);
     let program = Program::for_broker(value_of("--broker", arguments).unwrap_or(OsStr::new("sqlite")), url);
     let arguments = from_here(arguments);
-    if let Some(served) = program.needs {
-        served.need_command()?;
-        return program.with_server(served, &arguments)?.become_it();
+    if program.needs_server {
+        services::need_command(&REDIS)?;
+        return program.with_server(&arguments)?.become_it();
     }
     program.call("run").args(["--"]).args(arguments).become_it()
 }
@@ -22,28 +22,19 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
 /// The program, with the brokers that a run needs.
 pub(crate) struct Program {
     features: &'static str,
-    /// A server that is started for the run.
-    needs: Option<Served>,
+    needs_server: bool,
 }
 
 impl Program {
     pub(crate) fn for_broker(name: &OsStr, url: Option<&OsStr>) -> Self {
-        let with_tls = ["rediss", "valkeys", "amqps"]
+        let with_tls = ["rediss", "valkeys"]
             .iter()
             .any(|scheme| url.is_some_and(|url| url.as_encoded_bytes().starts_with(scheme.as_bytes())));
-        let served = match name.to_str() {
-            Some("redis") => Some(Served::Redis),
-            Some("rmq") => Some(Served::Rmq),
-            _ => None,
-        };
-        let features = match (served, with_tls) {
-            (None, _) => "sqlite",
-            (Some(Served::Redis), false) => "sqlite,redis",
-            (Some(Served::Redis), true) => "sqlite,redis-tls",
-            (Some(Served::Rmq), false) => "sqlite,rmq",
-            (Some(Served::Rmq), true) => "sqlite,rmq-tls",
-        };
-        Self { features, needs: served.filter(|_| url.is_none()) }
+        match (name == "redis", with_tls) {
+            (false, _) => Self { features: "sqlite", needs_server: false },
+            (true, false) => Self { features: "sqlite,redis", needs_server: url.is_none() },
+            (true, true) => Self { features: "sqlite,redis-tls", needs_server: false },
+        }
     }
 
     /// The call that builds it, or builds and runs it; its arguments follow after `--`.
@@ -52,11 +43,10 @@ impl Program {
     }
 
     /// Builds it, and answers the call that runs it with a server of its own.
-    pub(crate) fn with_server(&self, served: Served, arguments: &[OsString]) -> Result<Cargo> {
+    pub(crate) fn with_server(&self, arguments: &[OsString]) -> Result<Cargo> {
         // Before the server is started, so that it does not wait for the build.
         self.call("build").run()?;
-        let call = self.call("run").args(["--quiet", "--", "--url", "{url}"]).args(arguments);
-        Ok(services::with_server(served, &call))
+        Ok(services::with_server(&self.call("run").args(["--quiet", "--", "--url", "{url}"]).args(arguments)))
     }
 }
 
@@ -110,17 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_broker_is_built_for_a_run_without_it() {
+    fn nothing_of_redis_is_built_for_a_run_without_it() {
         let program = |name: &str, url: Option<&'static str>| {
-            let Program { features, needs } = Program::for_broker(OsStr::new(name), url.map(OsStr::new));
-            (features, needs)
+            let Program { features, needs_server } = Program::for_broker(OsStr::new(name), url.map(OsStr::new));
+            (features, needs_server)
         };
-        assert_eq!(program("sqlite", None), ("sqlite", None));
-        assert_eq!(program("redis", None), ("sqlite,redis", Some(Served::Redis)));
-        assert_eq!(program("redis", Some("redis://x")), ("sqlite,redis", None));
-        assert_eq!(program("redis", Some("rediss-cluster://x")), ("sqlite,redis-tls", None));
-        assert_eq!(program("rmq", None), ("sqlite,rmq", Some(Served::Rmq)));
-        assert_eq!(program("rmq", Some("amqp://x")), ("sqlite,rmq", None));
-        assert_eq!(program("rmq", Some("amqps://x")), ("sqlite,rmq-tls", None));
+        assert_eq!(program("sqlite", None), ("sqlite", false));
+        assert_eq!(program("redis", None), ("sqlite,redis", true));
+        assert_eq!(program("redis", Some("redis://x")), ("sqlite,redis", false));
+        assert_eq!(program("redis", Some("rediss-cluster://x")), ("sqlite,redis-tls", false));
     }
 }

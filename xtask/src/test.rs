@@ -5,8 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::cargo::Cargo;
 use crate::quickstart::Program;
-use crate::redis::{self, Redis};
-use crate::services::Served;
+use crate::servers::{Found, RABBITMQ, REDIS};
 use crate::steps::Steps;
 use crate::{Failure, Result, feature_sets};
 
@@ -23,11 +22,11 @@ pub(crate) fn run() -> Result<()> {
 /// other feature set, because code and tests can also break by a feature's absence. Then the program that
 /// the README promises, with its crash, over each broker.
 fn run_steps(steps: &mut Steps, count: &mut Count) -> Result<()> {
-    let redis = steps.run("set-up", || {
+    let (redis, rabbitmq) = steps.run("set-up", || {
         find_c_compiler()?;
-        redis::set_up()
+        Ok((REDIS.set_up()?, RABBITMQ.set_up()?))
     })?;
-    let whole = whole(&redis, count);
+    let whole = whole(&redis, &rabbitmq, count);
     steps.run("tests, all features", || count.run(&whole))?;
     for set in feature_sets::of_workspace()?.into_iter().filter(|set| !set.is_all) {
         let features = if set.features.is_empty() { "no features".to_owned() } else { set.features.join(", ") };
@@ -40,28 +39,29 @@ fn run_steps(steps: &mut Steps, count: &mut Count) -> Result<()> {
     steps.run("quickstart over Redis with a crash", || quickstart_over(&redis))
 }
 
-/// Crates whose tests start servers of their own; with nothing but a URL they cannot.
-const STARTERS: [&str; 2] = ["goose-redis", "goose-services"];
-
-fn whole(redis: &Redis, count: &mut Count) -> Cargo {
+/// The whole of the workspace, without those crates whose tests start servers of a kind of which there is nothing but a URL.
+fn whole(redis: &Found, rabbitmq: &Found, count: &mut Count) -> Cargo {
     let mut whole = Cargo::new(["test", "--workspace", "--all-features", "--no-fail-fast"]);
-    if let Redis::Url(_) = redis {
-        for package in STARTERS {
+    for (package, needed) in
+        [("goose-redis", &[(REDIS, redis)][..]), ("goose-services", &[(REDIS, redis), (RABBITMQ, rabbitmq)])]
+    {
+        if let Some((server, _)) = needed.iter().find(|(_, found)| matches!(found, Found::Url(_))) {
             whole = whole.args(["--exclude", package]);
-            count.skipped.push(format!("{package} (starts servers of its own, and there is only GOOSE_REDIS_URL)"));
+            let variable = server.url_variable();
+            count.skipped.push(format!("{package} (starts servers of its own, and there is only {variable})"));
         }
     }
     whole
 }
 
-fn quickstart_over(redis: &Redis) -> Result<()> {
+fn quickstart_over(redis: &Found) -> Result<()> {
     let arguments = ["--broker", "redis", "--crash", "."];
     match redis {
-        Redis::Command(_) => {
+        Found::Command(_) => {
             let program = Program::for_broker(OsStr::new("redis"), None);
-            program.with_server(Served::Redis, &arguments.map(OsString::from))?.run()
+            program.with_server(&arguments.map(OsString::from))?.run()
         }
-        Redis::Url(url) => {
+        Found::Url(url) => {
             let program = Program::for_broker(OsStr::new("redis"), Some(OsStr::new(url)));
             program.call("run").args(["--", "--url", url]).args(arguments).run()
         }
@@ -140,12 +140,19 @@ mod tests {
 
     #[test]
     fn with_nothing_but_a_url_what_starts_servers_is_left_out_and_named() {
-        let mut count = Count::default();
-        assert!(!whole(&Redis::Command("redis-server".to_owned()), &mut count).shown().contains("--exclude"));
-        assert_eq!(count.skipped, [""; 0]);
-        let call = whole(&Redis::Url("redis://x".to_owned()), &mut count).shown();
-        assert!(call.ends_with("--exclude goose-redis --exclude goose-services"), "{call}");
-        assert!(count.summary().contains("skipped: goose-redis (starts servers of its own"), "{}", count.summary());
+        let command = || Found::Command("redis-server".to_owned());
+        let url = || Found::Url("redis://x".to_owned());
+        for (redis, rabbitmq, left_out, reason) in [
+            (command(), command(), "--no-fail-fast", ""),
+            (url(), command(), "--exclude goose-redis --exclude goose-services", "GOOSE_REDIS_URL"),
+            (command(), url(), "--no-fail-fast --exclude goose-services", "GOOSE_RABBITMQ_URL"),
+        ] {
+            let mut count = Count::default();
+            let call = whole(&redis, &rabbitmq, &mut count).shown();
+            assert!(call.ends_with(left_out), "{call}");
+            assert_eq!(count.skipped.len(), left_out.matches("--exclude").count());
+            assert!(count.skipped.iter().all(|skipped| skipped.contains(reason)), "{}", count.summary());
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Link {
     role: Role,
+    connect: Arc<dyn Connect>,
     patience: Duration,
     current: watch::Sender<Current>,
     epoch: watch::Sender<u64>,
@@ -40,7 +41,7 @@ enum Current {
 
 impl Link {
     /// Connects for the first time, so that what can never work is told at once, and keeps it alive from then on. Runs on
-    /// `runtime`; each server is tried once.
+    /// `runtime`; each server is tried once. What must be changed by somebody is told rather than that another server is away.
     pub(crate) async fn open(
         connect: Arc<dyn Connect>,
         role: Role,
@@ -51,25 +52,26 @@ impl Link {
         let first = {
             let connect = Arc::clone(&connect);
             let connecting = runtime.spawn(async move {
-                let mut last = connect.connect(role).await;
+                let mut answer = connect.connect(role).await;
                 for _ in 1..servers {
-                    if last.as_ref().is_err_and(|error| error.kind().is_retryable()) {
-                        last = connect.connect(role).await;
-                    }
+                    let Err(before) = answer else { break };
+                    answer =
+                        connect.connect(role).await.map_err(|error| if before.is_retryable() { error } else { before });
                 }
-                last
+                answer
             });
             connecting.await.map_err(|_| closed())??
         };
         let link = Arc::new(Self {
             role,
+            connect,
             patience,
             current: watch::Sender::new(Current::Connected(Arc::clone(&first))),
             epoch: watch::Sender::new(1),
             blocked: watch::Sender::new(None),
             last_error: Mutex::new(None),
         });
-        runtime.spawn(Arc::clone(&link).keep(connect, first));
+        runtime.spawn(Arc::clone(&link).keep(first));
         Ok(link)
     }
 
@@ -83,7 +85,9 @@ impl Link {
                     Current::Closed => return Err(closed()),
                     // It may have broken a moment ago; then another one comes soon.
                     Current::Connected(connection) => match connection.open_channel().await {
-                        Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                        Err(error) if error.kind() == ErrorKind::Unavailable => {
+                            tracing::debug!(role = ?self.role, error = format!("{error:#}"), "no channel");
+                        }
                         answer => return answer,
                     },
                     Current::Connecting => {}
@@ -121,6 +125,7 @@ impl Link {
         Box::pin(async {
             if let Current::Connected(connection) = self.current.send_replace(Current::Closed) {
                 connection.close().await;
+                self.connect.ended(self.role, "the broker was closed", true);
             }
         })
     }
@@ -134,7 +139,7 @@ impl Link {
     }
 
     /// Looks after the connection until the link is closed. Never ends on an error.
-    async fn keep(self: Arc<Self>, connect: Arc<dyn Connect>, first: Arc<dyn Connection>) {
+    async fn keep(self: Arc<Self>, first: Arc<dyn Connection>) {
         let mut connection = first;
         let mut closed = self.current.subscribe();
         loop {
@@ -151,9 +156,10 @@ impl Link {
             }
             tracing::warn!(role = ?self.role, error = format!("{over:#}"), "lost the connection to the server; will connect again");
             *self.last_error.lock() = Some(format!("{over:#}"));
+            self.connect.ended(self.role, &format!("{over:#}"), false);
             drop(connection);
             connection = tokio::select! {
-                connection = self.connect_again(&*connect) => connection,
+                connection = self.connect_again() => connection,
                 _ = closed.wait_for(|current| matches!(current, Current::Closed)) => return,
             };
             tracing::info!(role = ?self.role, "connected to the server again");
@@ -193,12 +199,12 @@ impl Link {
         }
     }
 
-    async fn connect_again(&self, connect: &dyn Connect) -> Arc<dyn Connection> {
+    async fn connect_again(&self) -> Arc<dyn Connection> {
         let began = Instant::now();
         let mut pause = Duration::ZERO;
         loop {
             tokio::time::sleep(pause.mul_f64(random())).await;
-            match connect.connect(self.role).await {
+            match self.connect.connect(self.role).await {
                 Ok(connection) => return connection,
                 Err(error) => {
                     tracing::warn!(

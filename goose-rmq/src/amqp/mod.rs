@@ -22,6 +22,8 @@ use goose_core::{BoxFuture, Result};
 
 pub(crate) mod lapin;
 pub(crate) mod link;
+#[cfg(test)]
+mod on_a_server;
 
 /// What a connection is for. Each process has one of each: a server that blocks publishers for want of memory must not
 /// hold up acknowledgements, and a lock or a log must not wait behind a burst of jobs.
@@ -36,6 +38,11 @@ pub(crate) enum Role {
 pub(crate) trait Connect: Debug + Send + Sync {
     /// Connects and checks the server, once. Errors are classified: wrong password, not a RabbitMQ server, nobody there…
     fn connect(&self, role: Role) -> BoxFuture<'_, Result<Arc<dyn Connection>>>;
+
+    /// Is told of every connection that has ended, and why: whether by us, or to be made again.
+    fn ended(&self, role: Role, reason: &str, is_closed: bool) {
+        let _ = (role, reason, is_closed);
+    }
 }
 
 /// One connection.

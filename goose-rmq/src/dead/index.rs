@@ -227,8 +227,7 @@ impl Index {
     /// Forgets what the server has cut off, and says how many.
     pub(super) fn forget_up_to(&mut self, offset: u64) -> usize {
         let gone: Vec<u64> = self.deaths.range(..=offset).map(|(offset, _)| *offset).collect();
-        gone.iter().for_each(|offset| drop(self.remove(*offset)));
-        gone.len()
+        gone.iter().filter(|offset| self.remove(**offset)).count()
     }
 }
 

@@ -52,10 +52,6 @@ impl<T> Buffer<T> {
         let before = self.again.pop_front().or_else(|| self.front.pop()).or_else(|| due(&mut self.due));
         before.or_else(|| self.normal.pop_front())
     }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 /// Jobs that came before their time, which is seldom more than a second away.
@@ -96,10 +92,6 @@ impl<T> Early<T> {
     /// Takes all of them, by their moments.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(&mut self.jobs).into_values().map(|(_, job)| job)
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.jobs.clear();
     }
 }
 

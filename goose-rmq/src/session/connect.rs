@@ -2,11 +2,22 @@
 
 use std::sync::Arc;
 
-use goose_core::Result;
+use goose_core::{Clock, Result, SystemClock};
 
 use super::shared::Shared;
 use super::surroundings;
 use crate::amqp::Channel;
+use crate::log::Presence;
+
+/// The first channel of a session, which is known to others from then on.
+pub(super) async fn first(session: &Shared) -> Result<Arc<dyn Channel>> {
+    let channel = channel(session).await?;
+    let (worker, queues) = (session.options.worker.clone(), session.queues.iter().cloned());
+    let presence = Presence::new(worker, SystemClock.now(), queues);
+    let presence = session.inner.log.arrive(presence).await;
+    session.state().presence = Some(presence);
+    Ok(channel)
+}
 
 /// A channel on which the session's queues can be consumed.
 pub(super) async fn channel(session: &Shared) -> Result<Arc<dyn Channel>> {

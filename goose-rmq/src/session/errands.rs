@@ -12,6 +12,8 @@ use goose_core::{Error, Event, Job, JobId, QueueName, Result};
 use super::shared::Shared;
 use super::surroundings::{self, Corpse};
 use crate::amqp::Outgoing;
+use crate::error::closed;
+use crate::log::Count;
 use crate::outbox;
 
 /// The pauses between attempts.
@@ -30,8 +32,13 @@ pub(super) struct Errand {
 
 #[derive(Debug)]
 pub(super) enum What {
-    Send { message: Outgoing, by_cascade: bool },
+    Send {
+        message: Outgoing,
+        by_cascade: bool,
+    },
     Bury(Corpse),
+    /// Its end is what it was to come to.
+    Drop,
 }
 
 #[derive(Debug)]
@@ -45,9 +52,11 @@ pub(super) enum News {
     Poison {
         job: Box<Job>,
         recoveries: u32,
+        reason: DeathReason,
     },
     Undecodable {
         id: JobId,
+        reason: DeathReason,
     },
 }
 
@@ -101,17 +110,24 @@ async fn attempt(session: &Arc<Shared>, generation: u64, errands: &mut Vec<Erran
     if by_cascade && let Err(error) = inner.topology.ensure_cascade().await {
         return Some(error);
     }
-    let messages = errands.iter().filter_map(|errand| match &errand.what {
-        What::Send { message, .. } => Some(message.clone()),
-        What::Bury(_) => None,
-    });
-    let mut sent = outbox::publish_all(inner, messages.collect()).await.into_iter();
+    let (mut messages, mut corpses) = (Vec::new(), Vec::new());
+    for errand in errands.iter() {
+        match &errand.what {
+            What::Send { message, .. } => messages.push(message.clone()),
+            What::Bury(corpse) => corpses.push(corpse.clone()),
+            What::Drop => {}
+        }
+    }
+    let mut sent = outbox::publish_all(inner, messages).await.into_iter();
+    let mut buried = surroundings::bury(inner, corpses).await.into_iter();
     let (mut done, mut failed, mut trouble) = (Vec::new(), Vec::new(), None);
     for errand in errands.drain(..) {
         let answer = match &errand.what {
-            What::Send { .. } => sent.next().unwrap_or(Ok(())),
-            What::Bury(corpse) => surroundings::bury(inner, corpse).await,
+            What::Send { .. } => sent.next(),
+            What::Bury(_) => buried.next(),
+            What::Drop => Some(Ok(())),
         };
+        let answer = answer.unwrap_or_else(|| Err(closed()));
         match answer {
             Ok(()) => done.push(errand),
             Err(error) => {
@@ -121,37 +137,52 @@ async fn attempt(session: &Arc<Shared>, generation: u64, errands: &mut Vec<Erran
         }
     }
     *errands = failed;
-    let now = Instant::now();
-    let mut state = session.state();
-    if state.generation == generation {
-        let _on_its_way = state.acknowledge(done.iter().map(|errand| errand.tag), now);
-        for errand in done.iter().filter(|errand| errand.comes_back_at_once()) {
-            state.slots[errand.slot].copies_are_stored(now);
-        }
-    }
-    drop(state);
+    acknowledge(session, generation, &done).await;
     done.iter().for_each(|errand| tell(session, errand));
     trouble
 }
 
+async fn acknowledge(session: &Shared, generation: u64, done: &[Errand]) {
+    let now = Instant::now();
+    let channel = {
+        let mut state = session.state();
+        if state.generation != generation {
+            return;
+        }
+        let _on_its_way = state.acknowledge(done.iter().map(|errand| errand.tag), now);
+        state.channel.clone()
+    };
+    let mut copies = Vec::new();
+    for errand in done {
+        copies.extend(errand.comes_back_at_once().then_some(errand.slot));
+    }
+    if let (Some(channel), false) = (channel, copies.is_empty()) {
+        // A copy may be here already. If it were run before the server has let go of the original, and killed this process,
+        // both would be recovered.
+        let _ = channel.round_trip().await;
+        let now = Instant::now();
+        let mut state = session.state();
+        if state.generation == generation {
+            copies.into_iter().for_each(|slot| state.slots[slot].copies_are_stored(1, now));
+        }
+    }
+}
+
 fn tell(session: &Shared, errand: &Errand) {
-    let queue = &session.queues[errand.slot];
-    let observer = &session.options.observer;
+    let (queue, observer) = (&session.queues[errand.slot], &session.options.observer);
     match &errand.news {
         News::None => {}
         News::Recovered { id, recoveries } => recovered(session, queue, *id, *recoveries),
-        News::Poison { job, recoveries } => {
+        News::Poison { job, recoveries, reason } => {
             recovered(session, queue, job.id, *recoveries);
-            if let What::Bury(Corpse { reason, .. }) = &errand.what {
-                observer.observe(&Event::Died { id: job.id, queue, job: Some(job), reason });
+            if matches!(errand.what, What::Drop) {
+                surroundings::count(&session.inner, Count::Discarded, 1);
             }
+            observer.observe(&Event::Died { id: job.id, queue, job: Some(job), reason });
         }
-        News::Undecodable { id } => {
-            if let What::Bury(Corpse { reason, .. }) = &errand.what {
-                let id = *id;
-                tracing::warn!(job.id = %id, queue = %queue, "buried a message that is no job");
-                observer.observe(&Event::Died { id, queue, job: None, reason });
-            }
+        News::Undecodable { id, reason } => {
+            tracing::warn!(job.id = %id, queue = %queue, "buried a message that is no job");
+            observer.observe(&Event::Died { id: *id, queue, job: None, reason });
         }
     }
 }
@@ -159,6 +190,7 @@ fn tell(session: &Shared, errand: &Errand) {
 /// Tells that a job was taken from a dead session.
 pub(super) fn recovered(session: &Shared, queue: &QueueName, id: JobId, recoveries: u32) {
     tracing::warn!(job.id = %id, queue = %queue, recoveries, "recovered a job from a dead worker");
+    surroundings::count(&session.inner, Count::Recovered, 1);
     session.options.observer.observe(&Event::Recovered { id, queue, recoveries });
 }
 

@@ -93,7 +93,7 @@ impl Sorter<'_> {
             return self.recover(from, tag, message);
         }
         if message.ticket.recoveries > self.session.inner.options.max_recoveries {
-            return bury(from, tag, message);
+            return self.bury(from, tag, message);
         }
         let left = self.left(&message.ticket);
         if message.ticket.goes_on {
@@ -114,7 +114,7 @@ impl Sorter<'_> {
         let recoveries = message.ticket.recoveries.saturating_add(u32::from(!is_counted));
         (message.ticket.recoveries, message.ticket.rank) = (recoveries, Rank::Again);
         if recoveries > options.max_recoveries {
-            return bury(from, tag, message);
+            return self.bury(from, tag, message);
         }
         let id = message.job.id;
         let news = News::Recovered { id, recoveries };
@@ -133,6 +133,20 @@ impl Sorter<'_> {
         self.send(from, tag, message, Path::NOW, news)
     }
 
+    /// A job that was taken from too many dead sessions.
+    fn bury(&self, from: Source, tag: u64, message: Message) -> Sorted {
+        let (claim, recoveries) = (claim(from, &message), message.ticket.recoveries);
+        let Message { job, envelope, .. } = message;
+        let (id, queue, reason) = (job.id, self.queue(from).clone(), errands::poison(recoveries));
+        let what = if job.retry.skip_dead_queue {
+            What::Drop
+        } else {
+            What::Bury(Corpse { id, queue, body: envelope, reason: reason.clone() })
+        };
+        let news = News::Poison { job: Box::new(job), recoveries, reason };
+        Sorted::Send(claim, Errand { tag, slot: from.slot, what, news })
+    }
+
     /// Bytes that are no job.
     fn junk(&self, from: Source, delivered: Delivered, why: String) -> Sorted {
         let id = delivered.message_id.as_deref().and_then(|id| id.parse().ok()).unwrap_or_else(JobId::new);
@@ -146,8 +160,8 @@ impl Sorter<'_> {
             stage: Stage::Leaving,
         };
         let reason = DeathReason::new(DeathCause::Undecodable, why);
+        let news = News::Undecodable { id, reason: reason.clone() };
         let what = What::Bury(Corpse { id, queue: self.queue(from).clone(), body, reason });
-        let news = News::Undecodable { id };
         Sorted::Send(claim, Errand { tag: delivered.tag, slot: from.slot, what, news })
     }
 
@@ -178,16 +192,6 @@ impl Sorter<'_> {
     fn queue(&self, from: Source) -> &QueueName {
         &self.session.queues[from.slot]
     }
-}
-
-/// A job that was taken from too many dead sessions.
-fn bury(from: Source, tag: u64, message: Message) -> Sorted {
-    let (claim, recoveries) = (claim(from, &message), message.ticket.recoveries);
-    let Message { job, envelope, .. } = message;
-    let (id, queue) = (job.id, job.queue.clone());
-    let what = What::Bury(Corpse { id, queue, body: envelope, reason: errands::poison(recoveries) });
-    let news = News::Poison { job: Box::new(job), recoveries };
-    Sorted::Send(claim, Errand { tag, slot: from.slot, what, news })
 }
 
 fn claim(from: Source, message: &Message) -> Claim {

@@ -57,7 +57,7 @@ use crate::error::closed;
 pub(crate) async fn open(inner: Arc<Inner>, options: ConsumerOptions) -> Result<Box<dyn Consumer>> {
     let session = Arc::new(Shared::new(Arc::clone(&inner), options));
     let connecting = Arc::clone(&session);
-    let connected = inner.runtime.spawn(async move { connect::channel(&connecting).await }).await;
+    let connected = inner.runtime.spawn(async move { connect::first(&connecting).await }).await;
     let channel = connected.map_err(|_| closed())??;
     inner.remember(Arc::clone(&session) as Arc<dyn OpenSession>);
     inner.runtime.spawn(Task::new(Arc::clone(&session)).run(channel));

@@ -19,6 +19,7 @@ use crate::amqp::Outgoing;
 use crate::broker::Inner;
 use crate::delay::{self, Path, Precision};
 use crate::error::closed;
+use crate::log::Count;
 use crate::message::{self, Rank, Ticket};
 use crate::outbox;
 
@@ -63,6 +64,7 @@ fn acknowledge(session: &Shared, settlements: &[Settlement]) -> Option<(Answers,
         return None;
     }
     let (mut answers, mut tags) = (Vec::with_capacity(settlements.len()), BTreeSet::new());
+    let mut done = 0;
     for settlement in settlements {
         let claimed = session.seal.read(&settlement.receipt);
         let standing = claimed.map_or(Standing::Lost, |claimed| state.standing(claimed));
@@ -70,18 +72,22 @@ fn acknowledge(session: &Shared, settlements: &[Settlement]) -> Option<(Answers,
             (Standing::Held { .. }, Some(claimed)) => {
                 // The same receipt once more in this call is refused.
                 let is_new = tags.insert(claimed.tag);
+                done += usize::from(is_new && matches!(settlement.verdict, Verdict::Done));
                 answers.push(if is_new { Ok(()) } else { Err(SettleError::Fenced) });
             }
             (Standing::Busy, _) => return None,
             _ => answers.push(Err(SettleError::Fenced)),
         }
     }
+    let discarded = tags.len() - done;
     let written = state.acknowledge(tags, now);
     let is_leaving = state.phase.is_ending();
     drop(state);
     if is_leaving {
         session.hungry.notify_one();
     }
+    surroundings::count(&session.inner, Count::Succeeded, done);
+    surroundings::count(&session.inner, Count::Discarded, discarded);
     Some((answers, written))
 }
 
@@ -119,12 +125,26 @@ async fn settle_by_task(session: Arc<Shared>, settlements: Vec<Settlement>) -> A
             continue;
         }
         for (n, answer) in end(&session, work).await {
+            let counted = answer.is_ok().then(|| counted(&settlements[n].verdict)).flatten();
+            if let Some(what) = counted {
+                surroundings::count(&session.inner, what, 1);
+            }
             answers[n] = Some(answer);
         }
         session.settled.notify_waiters();
         session.hungry.notify_one();
     }
     answers.into_iter().map(|answer| answer.unwrap_or(Err(SettleError::Fenced))).collect()
+}
+
+/// What the end of a claim counts as.
+fn counted(verdict: &Verdict) -> Option<Count> {
+    match verdict {
+        Verdict::Done => Some(Count::Succeeded),
+        Verdict::Discard => Some(Count::Discarded),
+        Verdict::Retry { .. } | Verdict::Bury { .. } => Some(Count::Failed),
+        _ => None,
+    }
 }
 
 /// After a silence, asks the server whether we are still there: whoever comes late must change nothing. If the answer is
@@ -165,7 +185,7 @@ fn begin(session: &Shared, settlements: &[Settlement], answers: &mut [Option<Res
             Verdict::Done | Verdict::Discard => Store::Nothing,
             Verdict::Retry { job, delay } => later(&session.inner, job, *delay, Precision::Rough, clock),
             Verdict::Snooze { job, delay } => later(&session.inner, job, *delay, Precision::Exact, clock),
-            Verdict::Bury { job, reason } => Store::Bury(corpse(job, reason)),
+            Verdict::Bury { job, reason } => Store::Bury(corpse(job, home, reason)),
             // `Release`, and what a later core may add before this broker learns of it: handing back loses nothing.
             _ => {
                 let ticket = Ticket { rank: Rank::Again, lease: None, ..claim.ticket.clone() };
@@ -182,8 +202,8 @@ fn begin(session: &Shared, settlements: &[Settlement], answers: &mut [Option<Res
     work
 }
 
-fn corpse(job: &Job, reason: &DeathReason) -> Corpse {
-    Corpse { id: job.id, queue: job.queue.clone(), body: codec::encode(job).into(), reason: reason.clone() }
+fn corpse(job: &Job, home: &QueueName, reason: &DeathReason) -> Corpse {
+    Corpse { id: job.id, queue: home.clone(), body: codec::encode(job).into(), reason: reason.clone() }
 }
 
 /// The job as it will come back.
@@ -210,17 +230,21 @@ async fn end(session: &Arc<Shared>, work: Vec<Work>) -> Vec<(usize, Result<(), S
     for work in &work {
         outcomes.push(prepare(inner, &work.store).await);
     }
-    let sends = work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
-    let messages = sends.filter_map(|(work, _)| match &work.store {
-        Store::Send { message, .. } => Some(message.clone()),
-        _ => None,
-    });
-    let mut sent = outbox::publish_all(inner, messages.collect()).await.into_iter();
+    let (mut messages, mut corpses) = (Vec::new(), Vec::new());
+    for (work, _) in work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {
+        match &work.store {
+            Store::Nothing => {}
+            Store::Send { message, .. } => messages.push(message.clone()),
+            Store::Bury(corpse) => corpses.push(corpse.clone()),
+        }
+    }
+    let mut sent = outbox::publish_all(inner, messages).await.into_iter();
+    let mut buried = surroundings::bury(inner, corpses).await.into_iter();
     for (work, outcome) in work.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_ok()) {
         *outcome = match &work.store {
             Store::Nothing => Ok(()),
             Store::Send { .. } => sent.next().unwrap_or_else(|| Err(closed())),
-            Store::Bury(corpse) => surroundings::bury(inner, corpse).await,
+            Store::Bury(_) => buried.next().unwrap_or_else(|| Err(closed())),
         };
     }
     let stored = work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::{ConsumerOptions, Delivery, Receipt};
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(super) queues: Vec<QueueName>,
     pub(super) seal: Seal,
     state: Mutex<State>,
+    /// Some queue may have been paused or resumed.
+    pub(super) pauses_changed: AtomicBool,
     /// Wakes the waiting fetch.
     pub(super) delivered: Notify,
     /// Wakes the session's task.
@@ -52,6 +55,7 @@ impl Shared {
             options,
             seal: Seal::new(),
             state,
+            pauses_changed: AtomicBool::new(true),
             delivered: Notify::new(),
             hungry: Notify::new(),
             settled: Notify::new(),
@@ -144,6 +148,8 @@ impl OpenSession for Shared {
     fn abandon(&self) {
         let mut state = self.state();
         state.phase = Phase::Ended;
+        // Nobody takes leave for a killed process.
+        state.presence = None;
         state.lose(Instant::now());
         drop(state);
         self.delivered.notify_one();

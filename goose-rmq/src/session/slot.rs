@@ -55,6 +55,8 @@ pub(super) struct Slot {
     pub(super) queue: QueueName,
     pub(super) buffer: Buffer<Waiting>,
     pub(super) early: Early<Waiting>,
+    /// All that came and was not acknowledged.
+    pub(super) claims: usize,
     /// Jobs that were handed out and not settled.
     pub(super) running: usize,
     pub(super) is_paused: bool,
@@ -67,7 +69,8 @@ pub(super) struct Slot {
     grace: Duration,
     /// When acknowledgements gave a full consumer room again.
     fresh_since: Option<Instant>,
-    /// Copies of recovered jobs that are on their way back here, and until when they are expected.
+    /// Copies of recovered jobs: those that are being sent, those that are expected back here, and until when.
+    sending: usize,
     copies: usize,
     copies_until: Instant,
 }
@@ -82,6 +85,7 @@ impl Slot {
             queue,
             buffer: Buffer::default(),
             early: Early::default(),
+            claims: 0,
             running: 0,
             is_paused: false,
             is_missing: false,
@@ -90,6 +94,7 @@ impl Slot {
             making: None,
             grace,
             fresh_since: None,
+            sending: 0,
             copies: 0,
             copies_until: now,
         }
@@ -119,8 +124,9 @@ impl Slot {
     }
 
     /// The consumer that a fetch needs; `ready` is what is here for it.
-    pub(super) fn more(&self, want: usize, ready: usize, recent: usize) -> Option<More> {
-        if self.making.is_some() || !self.is_served() {
+    pub(super) fn more(&self, want: usize, ready: usize, recent: usize, now: Instant) -> Option<More> {
+        // The room of recovered jobs will be that of their copies.
+        if self.making.is_some() || !self.is_served() || self.awaits_copies(now) {
             return None;
         }
         window::more(Demand {
@@ -188,6 +194,7 @@ impl Slot {
 
     /// A delivery to one of its consumers came.
     pub(super) fn arrived(&mut self, number: u64) {
+        self.claims += 1;
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             consumer.unacknowledged += 1;
         }
@@ -195,6 +202,7 @@ impl Slot {
 
     /// A delivery to one of its consumers was acknowledged.
     pub(super) fn acknowledged(&mut self, number: u64, now: Instant) {
+        self.claims = self.claims.saturating_sub(1);
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             // One that had room before has nothing to send: it would have sent it.
             if consumer.room() == 0 {
@@ -206,17 +214,26 @@ impl Slot {
 
     /// Copies of recovered jobs are being sent to this queue.
     pub(super) fn expect_copies(&mut self, copies: usize, now: Instant) {
+        self.sending += copies;
         self.copies += copies;
         self.copies_until = now + COPIES_ARE_STORED_WITHIN;
     }
 
-    /// They are stored, and can come at any time.
-    pub(super) fn copies_are_stored(&mut self, now: Instant) {
-        self.copies_until = now + COPIES_COME_WITHIN;
+    /// They are stored, and their originals gone from the server, so that no crash can bring back both. They can come at any
+    /// time.
+    pub(super) fn copies_are_stored(&mut self, copies: usize, now: Instant) {
+        self.sending = self.sending.saturating_sub(copies);
+        if self.sending == 0 {
+            self.copies_until = now + COPIES_COME_WITHIN;
+        }
     }
 
     pub(super) fn copy_came(&mut self) {
         self.copies = self.copies.saturating_sub(1);
+    }
+
+    fn awaits_copies(&self, now: Instant) -> bool {
+        self.sending + self.copies > 0 && now < self.copies_until
     }
 
     /// Puts early jobs whose moment has come where they can be taken.
@@ -251,7 +268,7 @@ impl Slot {
             Some(_) => return (Doubt::More, None),
             None => {}
         }
-        if self.copies > 0 && now < self.copies_until {
+        if self.awaits_copies(now) {
             return (Doubt::Order, Some(self.copies_until));
         }
         match self.fresh_until(now) {
@@ -312,22 +329,22 @@ mod tests {
         let now = Instant::now();
         let mut slot = slot(now);
         for number in 1..=6 {
-            assert_eq!(slot.more(1, 0, 0), Some(More { limit: 1, replaces: false }));
+            assert_eq!(slot.more(1, 0, 0, now), Some(More { limit: 1, replaces: false }));
             slot.consume(number, 1);
-            assert_eq!(slot.more(1, 0, 0), None, "it is being made");
+            assert_eq!(slot.more(1, 0, 0, now), None, "it is being made");
             slot.is_proved(number);
-            assert_eq!(slot.more(1, 0, 0), None, "it has room");
+            assert_eq!(slot.more(1, 0, 0, now), None, "it has room");
             slot.arrived(number);
         }
         slot.acknowledged(6, now);
-        assert_eq!(slot.more(2, 0, 0), Some(More { limit: 1, replaces: true }));
+        assert_eq!(slot.more(2, 0, 0, now), Some(More { limit: 1, replaces: true }));
         assert_eq!(slot.cancel_full(), [1, 2, 3, 4, 5]);
         assert_eq!(slot.cancel(), [6]);
         // Jobs of cancelled ones give room to nobody.
         slot.acknowledged(1, now);
-        assert_eq!(slot.more(1, 0, 0), Some(More { limit: 1, replaces: false }));
+        assert_eq!(slot.more(1, 0, 0, now), Some(More { limit: 1, replaces: false }));
         slot.is_paused = true;
-        assert_eq!(slot.more(1, 0, 0), None);
+        assert_eq!(slot.more(1, 0, 0, now), None);
     }
 
     #[test]
@@ -351,8 +368,11 @@ mod tests {
         let mut slot = slot(now);
         slot.expect_copies(2, now);
         assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_ARE_STORED_WITHIN)));
-        slot.copies_are_stored(now);
         slot.copy_came();
+        assert_eq!(slot.more(1, 0, 0, now), None, "there will be room");
+        slot.copies_are_stored(1, now);
+        assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_ARE_STORED_WITHIN)));
+        slot.copies_are_stored(1, now);
         assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_COME_WITHIN)));
         // Another session has got the other one.
         assert_eq!(slot.doubt(now + COPIES_COME_WITHIN), (Doubt::None, None));

@@ -15,6 +15,7 @@ use super::receipt::{Claimed, Seal};
 use super::slot::{Slot, Waiting};
 use super::window::More;
 use crate::amqp::Channel;
+use crate::log::Presence;
 use crate::message::{Message, Rank, Ticket};
 use crate::options::QueueType;
 
@@ -105,6 +106,8 @@ pub(super) struct State {
     pub(super) stop_error: Option<Error>,
     pub(super) losses: u64,
     pub(super) last_error: Option<String>,
+    /// What others see of this session.
+    pub(super) presence: Option<Arc<Presence>>,
     mixer: Mixer,
     is_strict: bool,
     handed_out: u64,
@@ -128,6 +131,7 @@ impl State {
             stop_error: None,
             losses: 0,
             last_error: None,
+            presence: None,
             mixer: Mixer::new(&options.queues),
             is_strict: options.queues.is_strict(),
             handed_out: 0,
@@ -148,6 +152,7 @@ impl State {
         self.channel = None;
         self.ledger = Ledger::default();
         self.slots.iter_mut().for_each(|slot| slot.reset(now));
+        (0..self.slots.len()).for_each(|slot| self.show(slot));
     }
 
     /// Whether the server has answered so recently that nobody may have taken our jobs. A sixth of the time is kept as a
@@ -161,8 +166,17 @@ impl State {
 
     /// A delivery that is no job for a fetch, or not yet: it is held until it has been sent to where it belongs.
     pub(super) fn open(&mut self, tag: u64, claim: Claim) {
-        self.slots[claim.slot].arrived(claim.consumer);
+        let slot = claim.slot;
+        self.slots[slot].arrived(claim.consumer);
         self.ledger.open(tag, claim);
+        self.show(slot);
+    }
+
+    /// Shows others how many jobs of a queue are held.
+    fn show(&self, slot: usize) {
+        if let Some(presence) = &self.presence {
+            presence.set_running(slot, self.slots[slot].claims);
+        }
     }
 
     /// A job for a fetch, at once or when its time has come.
@@ -219,6 +233,7 @@ impl State {
                 slot.running = slot.running.saturating_sub(1);
                 ended += 1;
             }
+            self.show(claim.slot);
         }
         self.pace.ended(ended, now);
         // They are written in this order, so the last one tells of all.
@@ -288,7 +303,7 @@ impl State {
         }
         let recent = self.pace.recent(now);
         let slots = self.slots.iter().zip(self.ready()).enumerate();
-        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(self.wanted, ready, recent)?))).collect()
+        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(self.wanted, ready, recent, now)?))).collect()
     }
 
     /// A fetch waits no more. Says whether the session's task must be told.
@@ -457,7 +472,9 @@ mod tests {
         let mut bench = Bench::one();
         bench.consume(0, 1, 4);
         assert_eq!(bench.state.gives_up_at(bench.now), None, "there is nothing");
-        (0..3).for_each(|_| drop(bench.arrive(0, 1, Duration::ZERO)));
+        for _ in 0..3 {
+            bench.arrive(0, 1, Duration::ZERO);
+        }
         assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE));
         bench.state.wanted = 1;
         assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");

@@ -1,13 +1,15 @@
 //! What a session asks of the rest of the broker: the control log and the dead.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use goose_core::broker::DeathReason;
 use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
 
+use super::shared::Shared;
 use crate::broker::Inner;
 use crate::dead::Burial;
-use crate::error::closed;
+use crate::log::Count;
 
 /// A job for the dead: its envelope, or bytes that are none.
 #[derive(Debug, Clone)]
@@ -18,9 +20,13 @@ pub(super) struct Corpse {
     pub(super) reason: DeathReason,
 }
 
-/// Whether somebody has deleted a job.
+/// Whether somebody has deleted a job, so that the message it came in must be removed. Nanoseconds.
 pub(super) fn is_deleted(inner: &Inner, id: JobId) -> bool {
-    inner.log.is_deleted(id)
+    let is_deleted = inner.log.is_deleted(id);
+    if is_deleted {
+        inner.log.removed(id);
+    }
+    is_deleted
 }
 
 /// Whether somebody has paused a queue.
@@ -28,14 +34,36 @@ pub(super) fn is_paused(inner: &Inner, queue: &QueueName) -> bool {
     inner.log.is_paused(queue)
 }
 
+/// Tells the session's task whenever queues may have been paused or resumed.
+pub(super) async fn watch_pauses(session: Arc<Shared>) {
+    let mut changes = session.inner.log.changes();
+    loop {
+        session.pauses_changed.store(true, Ordering::Release);
+        session.hungry.notify_one();
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Waits until all that was paused or deleted before is known.
 pub(super) async fn catch_up(inner: &Inner) -> Result<()> {
     inner.log.catch_up().await
 }
 
-/// Stores a job among the dead.
-pub(super) async fn bury(inner: &Arc<Inner>, corpse: &Corpse) -> Result<()> {
-    let Corpse { id, queue, body, reason } = corpse.clone();
-    let burial = Burial::new(id, body, queue, reason, SystemClock.now());
-    inner.dead.bury(vec![burial]).await.pop().unwrap_or_else(|| Err(closed()))
+/// Counts, for statistics.
+pub(super) fn count(inner: &Inner, what: Count, n: usize) {
+    if n > 0 {
+        inner.log.count(what, u64::try_from(n).unwrap_or(0));
+    }
+}
+
+/// Stores jobs among the dead, with the word on each.
+pub(super) async fn bury(inner: &Inner, corpses: Vec<Corpse>) -> Vec<Result<()>> {
+    if corpses.is_empty() {
+        return Vec::new();
+    }
+    let now = SystemClock.now();
+    let burial = |Corpse { id, queue, body, reason }| Burial::new(id, body, queue, reason, now);
+    inner.dead.bury(corpses.into_iter().map(burial).collect()).await
 }

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use super::shared::{End, Shared};
 use super::state::Phase;
 use super::window::More;
 use super::wires::{self, Change, Ended, Event, Wire};
-use super::{connect, probe};
+use super::{connect, probe, surroundings};
 use crate::amqp::{Channel, Delivered};
 
 /// The pauses between attempts to open a channel, or to restore a queue that was deleted.
@@ -90,6 +91,7 @@ impl Task {
     /// Runs until the session is over.
     pub(super) async fn run(mut self, channel: Arc<dyn Channel>) {
         self.connected(channel);
+        self.calls.spawn(surroundings::watch_pauses(Arc::clone(&self.session)));
         while let Some(until) = self.turn() {
             let came = self.wait(until).await;
             self.handle(came);
@@ -125,6 +127,11 @@ impl Task {
             self.connect();
             return Some(Until::Woken);
         };
+        if session.pauses_changed.swap(false, Ordering::AcqRel) {
+            for (slot, queue) in state.slots.iter_mut().zip(&session.queues) {
+                slot.is_paused = surroundings::is_paused(&session.inner, queue);
+            }
+        }
         state.slots.iter_mut().for_each(|slot| slot.wake(now));
         if state.satisfies(now) {
             session.delivered.notify_one();
@@ -363,7 +370,11 @@ impl Drop for Task {
         let mut state = self.session.state();
         state.phase = Phase::Ended;
         state.lose(Instant::now());
+        let presence = state.presence.take();
         drop(state);
+        if let Some(presence) = presence {
+            self.session.inner.log.leave(&presence);
+        }
         self.session.end.send_replace(End::Over);
         self.session.delivered.notify_one();
         self.session.settled.notify_waiters();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use goose_core::{ErrorKind, Result};
+use goose_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use super::entry::LastIds;
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 200;
 const TAG: &str = "tail";
 
 /// The pauses after errors. The link has its own, with jitter, for connections that cannot be made.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(5)];
 
 /// Nothing came for so long: then what was there has been read. Only used while the server takes in nothing.
 const QUIET: Duration = Duration::from_millis(500);
@@ -92,7 +92,8 @@ impl<F: Fold> Reading<F> {
             None => Value::Text("first".to_owned()),
         };
         let from = Table::from([("x-stream-offset".to_owned(), from)]);
-        let mut deliveries = channel.consume(&stream.name, TAG, &from).await?;
+        let consumed = channel.consume(&stream.name, TAG, &from).await;
+        let mut deliveries = consumed.map_err(|error| not_here_yet(error, &stream.name))?;
         let mut expected = self.last.clone();
         // Its own entry, behind everything that is there: when it has come, everything has.
         let mark = NewEntry::mark();
@@ -252,9 +253,22 @@ impl<F: Fold> Reading<F> {
                 break;
             }
         }
-        waiting.into_iter().for_each(|barrier| drop(barrier.send(())));
+        for barrier in waiting {
+            let _ = barrier.send(());
+        }
         Ok(())
     }
+}
+
+/// A stream can only be read on a node that has a copy of it. A moment after it was made none may have it.
+fn not_here_yet(error: Error, name: &str) -> Error {
+    if error.kind() != ErrorKind::Misconfigured {
+        return error;
+    }
+    let message = format!(
+        "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there with          rabbitmq-streams add_replica"
+    );
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
 }
 
 /// One delivery and those that are there already.

@@ -1,6 +1,6 @@
 //! The acts of declaring, each on a channel that is thrown away: a refusal ends it.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use goose_core::broker::Broker;
 use goose_core::{BoxFuture, JobId, QueueName, Result};
 
+use super::scenarios;
+
 /// The door between the suite and one kind of broker. Broker authors implement it once.
 ///
 /// Each scenario runs in a [`Namespace`] of its own: two namespaces must share no jobs.
@@ -127,6 +129,13 @@ pub struct Skip {
 }
 
 impl Skip {
+    /// All scenarios that need a capability, for one reason.
+    #[must_use]
+    pub fn all_that_need(capability: &str, reason: &'static str) -> Vec<Self> {
+        let needing = scenarios().into_iter().filter(|scenario| scenario.needs().contains(&capability));
+        needing.map(|scenario| Self::new(scenario.name(), reason)).collect()
+    }
+
     /// A scenario and the reason it does not apply.
     #[must_use]
     pub fn new(scenario: &'static str, reason: &'static str) -> Self {

@@ -171,6 +171,10 @@ pub(crate) fn dead_jobs(broker: &dyn Broker) -> Checked<&dyn capability::DeadJob
     Ok(capability::require(broker, "dead jobs", broker.dead_jobs())?)
 }
 
+pub(crate) fn paused_queues(broker: &dyn Broker) -> Checked<&dyn capability::PausedQueues> {
+    Ok(capability::require(broker, "paused queues", broker.paused_queues())?)
+}
+
 pub(crate) fn statistics(broker: &dyn Broker) -> Checked<&dyn capability::Statistics> {
     Ok(capability::require(broker, "statistics", broker.statistics())?)
 }

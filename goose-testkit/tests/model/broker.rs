@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use goose_core::broker::capability::{DeadJobs, EnqueuedJobs, ScheduledJobs, Statistics};
+use goose_core::broker::capability::{DeadJobs, EnqueuedJobs, PausedQueues, ScheduledJobs, Statistics};
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
 use goose_core::{BoxFuture, Error, ErrorKind, Job, JobId, QueueName, Result};
 
@@ -85,6 +85,10 @@ impl Broker for Model {
     fn dead_jobs(&self) -> Option<&dyn DeadJobs> {
         let lacking = self.shared.look(|state| state.is(Defect::LacksDeadJobs));
         if lacking { None } else { Some(self) }
+    }
+
+    fn paused_queues(&self) -> Option<&dyn PausedQueues> {
+        Some(self)
     }
 
     fn statistics(&self) -> Option<&dyn Statistics> {

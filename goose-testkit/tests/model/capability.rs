@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use goose_core::broker::capability::{
-    Cursor, DeadContent, DeadJob, DeadJobs, EnqueuedJobs, JobFilter, LiveWorker, Page, Paged, QueueCounts,
-    ScheduledJob, ScheduledJobs, Statistics, Totals,
+    Cursor, DeadContent, DeadJob, DeadJobs, EnqueuedJobs, JobFilter, LiveWorker, Page, Paged, PausedQueues,
+    QueueCounts, ScheduledJob, ScheduledJobs, Statistics, Totals,
 };
 use goose_core::{BoxFuture, Job, JobId, QueueName, Result, Timestamp};
 
@@ -226,6 +226,22 @@ impl DeadJobs for Model {
             let ids = state.dead().into_iter().map(|(_, dead)| dead.id).collect();
             state.remove_all(ids)
         })
+    }
+}
+
+impl PausedQueues for Model {
+    fn pause<'a>(&'a self, queue: &'a QueueName) -> BoxFuture<'a, Result<bool>> {
+        answer(self, |state| state.paused.insert(queue.clone()))
+    }
+
+    fn resume<'a>(&'a self, queue: &'a QueueName) -> BoxFuture<'a, Result<bool>> {
+        answer(self, |state| {
+            if state.is(Defect::StaysPaused) { state.paused.contains(queue) } else { state.paused.remove(queue) }
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<QueueName>>> {
+        answer(self, |state| state.paused.iter().cloned().collect())
     }
 }
 

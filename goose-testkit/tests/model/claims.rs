@@ -12,6 +12,9 @@ use super::state::{State, now};
 
 impl State {
     fn first_of(&self, queue: &QueueName) -> Option<(Rank, JobId)> {
+        if self.paused.contains(queue) && !self.is(Defect::IgnoresPauses) {
+            return None;
+        }
         let lowest = Rank { class: Class::Front, at: i64::MIN, tie: 0 };
         let ((found, rank), id) = self.ready.range((queue.clone(), lowest)..).next()?;
         (found == queue).then_some((*rank, *id))

@@ -57,6 +57,10 @@ pub(crate) enum Defect {
     TrustsLostClaims,
     /// There are no dead jobs to look at.
     LacksDeadJobs,
+    /// A pause is listed and has no effect.
+    IgnoresPauses,
+    /// A resume is listed and has no effect.
+    StaysPaused,
     /// Goes on after it was closed.
     IgnoresClose,
 }

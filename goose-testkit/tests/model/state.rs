@@ -22,6 +22,7 @@ pub(crate) struct State {
     pub(crate) ready: BTreeMap<(QueueName, Rank), JobId>,
     pub(crate) scheduled: BTreeMap<Rank, JobId>,
     pub(crate) queues: BTreeSet<QueueName>,
+    pub(crate) paused: BTreeSet<QueueName>,
     pub(crate) sessions: BTreeMap<u64, Session>,
     pub(crate) totals: Totals,
     /// Where every claim there ever was leads.

@@ -27,6 +27,8 @@ pub(crate) enum Request {
 const ALL_KINDS: &[(&str, Kind)] =
     &[("--standalone", Kind::Standalone), ("--cluster", Kind::Cluster), ("--sentinel", Kind::Sentinel)];
 
+const NO_NAME: &str = "--broker needs a name: redis or rmq";
+
 impl Broker {
     fn named(name: &str) -> Result<Self, String> {
         match name {
@@ -65,20 +67,19 @@ impl Request {
     /// The kinds that are named, or all of a broker. Without a broker it is Redis; without anything it is all of Redis and
     /// one RabbitMQ.
     pub(crate) fn read(arguments: &[String]) -> Result<Self, String> {
-        let (is_run, rest) = match arguments {
-            [first, rest @ ..] if first == "run" => (true, rest),
-            _ => (false, arguments),
-        };
-        let (broker, rest) = match rest {
-            [flag, name, rest @ ..] if flag == "--broker" => (Broker::named(name)?, rest),
-            [flag] if flag == "--broker" => return Err("--broker needs a name: redis or rmq".to_owned()),
-            _ => (Broker::Redis, rest),
-        };
-        if is_run {
-            return match rest {
-                [] => Err("run needs a command".to_owned()),
-                _ => Ok(Self::Run(broker, rest.to_vec())),
-            };
+        if let [first, rest @ ..] = arguments
+            && first == "run"
+        {
+            return Self::read_run(rest);
+        }
+        let mut rest = arguments.to_vec();
+        let mut broker = Broker::Redis;
+        if let Some(at) = rest.iter().position(|flag| flag == "--broker") {
+            rest.remove(at);
+            if at == rest.len() {
+                return Err(NO_NAME.to_owned());
+            }
+            broker = Broker::named(&rest.remove(at))?;
         }
         let mut kinds = rest.iter().map(|flag| broker.kind(flag)).collect::<Result<Vec<_>, _>>()?;
         if kinds.is_empty() {
@@ -89,6 +90,19 @@ impl Request {
             wanted.push((Broker::Rmq, Kind::Standalone));
         }
         Ok(Self::Serve(wanted))
+    }
+
+    /// What follows `run`. The flags of the command are none for us.
+    fn read_run(arguments: &[String]) -> Result<Self, String> {
+        let (broker, command) = match arguments {
+            [flag] if flag == "--broker" => return Err(NO_NAME.to_owned()),
+            [flag, name, command @ ..] if flag == "--broker" => (Broker::named(name)?, command),
+            _ => (Broker::Redis, arguments),
+        };
+        match command {
+            [] => Err("run needs a command".to_owned()),
+            _ => Ok(Self::Run(broker, command.to_vec())),
+        }
     }
 }
 
@@ -110,7 +124,7 @@ mod tests {
             ("--cluster", vec![(Redis, Cluster)]),
             ("--broker redis", vec![(Redis, Standalone), (Redis, Cluster), (Redis, Sentinel)]),
             ("--broker rmq", vec![(Rmq, Standalone), (Rmq, Cluster)]),
-            ("--broker rmq --cluster", vec![(Rmq, Cluster)]),
+            ("--cluster --broker rmq", vec![(Rmq, Cluster)]),
         ] {
             assert_eq!(read(line), Ok(Request::Serve(expected)), "{line}");
         }

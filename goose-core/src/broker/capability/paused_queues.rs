@@ -8,8 +8,8 @@ use crate::{BoxFuture, QueueName, Result};
 /// later, and survive the end of them all. Enqueuing goes on, and so do jobs that run: they are settled as always, and those
 /// that are to be retried wait in the queue like the others.
 ///
-/// When [`pause`](Self::pause) returns, sessions that were opened from the same handle must hand out nothing more of the
-/// queue. Those of other processes must follow within moments.
+/// When [`pause`](Self::pause) returns, or [`list`](Self::list) shows the queue, sessions that were opened from the same
+/// handle must hand out nothing more of it. Those of other processes must follow within moments.
 pub trait PausedQueues: Send + Sync {
     /// Stops a queue, whether it has ever been used or not. `false` if it was paused already.
     fn pause<'a>(&'a self, queue: &'a QueueName) -> BoxFuture<'a, Result<bool>>;

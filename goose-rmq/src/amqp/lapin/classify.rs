@@ -1,6 +1,7 @@
 //! What the library's and the server's errors mean for a caller.
 
 use std::io;
+use std::time::Duration;
 
 use goose_core::{Error, ErrorKind};
 use lapin::ErrorKind as Lapin;
@@ -8,12 +9,18 @@ use lapin::protocol::AMQPErrorKind;
 
 /// Reply codes of AMQP 0.9.1 that mean something special to us.
 const CONTENT_TOO_LARGE: u16 = 311;
+const CONNECTION_FORCED: u16 = 320;
 const INVALID_PATH: u16 = 402;
 const ACCESS_REFUSED: u16 = 403;
 pub(super) const NOT_FOUND: u16 = 404;
 const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
 const NOT_ALLOWED: u16 = 530;
+const NOT_IMPLEMENTED: u16 = 540;
+
+type Meaning = (ErrorKind, &'static str);
+
+const TOO_LARGE: Meaning = (ErrorKind::TooLarge, "the message is larger than the server allows (max_message_size)");
 
 /// The reply code of an error that came from the server.
 pub(super) fn code(error: &lapin::Error) -> Option<u16> {
@@ -29,24 +36,50 @@ pub(super) fn code(error: &lapin::Error) -> Option<u16> {
 /// An error of something that was asked of an open connection or channel.
 pub(super) fn classify(error: lapin::Error, doing: &str) -> Error {
     let (kind, words) = match (code(&error), error.kind()) {
-        (Some(CONTENT_TOO_LARGE), _) => (ErrorKind::TooLarge, "the message is larger than the server allows"),
-        (Some(ACCESS_REFUSED), _) => (ErrorKind::PermissionDenied, "the server refuses this user that right"),
+        (Some(CONTENT_TOO_LARGE), _) => TOO_LARGE,
+        (Some(ACCESS_REFUSED), _) => (
+            ErrorKind::PermissionDenied,
+            "the server refuses this user that right; grant what docs/brokers/rabbitmq.md lists",
+        ),
         (Some(NOT_FOUND), _) => (ErrorKind::Unavailable, "it is not there on the server any more"),
         (Some(RESOURCE_LOCKED), _) => (ErrorKind::Unavailable, "another connection has it for itself"),
-        (Some(PRECONDITION_FAILED), Lapin::ProtocolError(error)) => {
-            let is_too_large = error.get_message().as_str().contains("larger than");
-            let is_timeout = error.get_message().as_str().contains("timed out");
-            match (is_too_large, is_timeout) {
-                (true, _) => (ErrorKind::TooLarge, "the message is larger than the server allows"),
-                (_, true) => (ErrorKind::Unavailable, "the server has waited too long for an acknowledgement"),
-                _ => (ErrorKind::Misconfigured, "it exists with other arguments"),
-            }
-        }
+        (Some(PRECONDITION_FAILED), Lapin::ProtocolError(error)) => precondition(error.get_message().as_str()),
         (Some(NOT_ALLOWED), _) => (ErrorKind::PermissionDenied, "the server does not allow that"),
         (Some(INVALID_PATH), _) => (ErrorKind::Misconfigured, "the server knows no such virtual host"),
+        (Some(NOT_IMPLEMENTED), _) => {
+            (ErrorKind::Misconfigured, "the server does not know how; this broker needs RabbitMQ 3.10 or later")
+        }
+        (Some(CONNECTION_FORCED), _) => {
+            (ErrorKind::Unavailable, "the server has closed the connection: it shuts down, or an operator wants it so")
+        }
+        (_, Lapin::MissingHeartbeatError) => (ErrorKind::Unavailable, "the server has said nothing for two heartbeats"),
+        (_, Lapin::ChannelsLimitReached) => (
+            ErrorKind::Full,
+            "a connection has no more channels; open fewer sessions, or raise channel_max in rabbitmq.conf",
+        ),
+        (_, Lapin::RuntimeShutdownError(_)) => (ErrorKind::Closed, "the broker is closed"),
         _ => (ErrorKind::Unavailable, "the connection to the server is broken"),
     };
     Error::new(kind, format!("cannot {doing}: {words}")).with_source(error)
+}
+
+/// The server has one code for all that does not fit.
+fn precondition(text: &str) -> Meaning {
+    let says = |words| text.contains(words);
+    if says("larger than") {
+        TOO_LARGE
+    } else if says("timed out") {
+        let words = "the server has waited too long for an acknowledgement (consumer_timeout)";
+        (ErrorKind::Unavailable, words)
+    } else if says("unknown delivery tag") {
+        (ErrorKind::Internal, "it was acknowledged before; this is a bug, please report it")
+    } else if says("inequivalent arg") {
+        (ErrorKind::Misconfigured, "it exists with other arguments")
+    } else if says("invalid arg") {
+        (ErrorKind::Misconfigured, "the server does not take its arguments; this broker needs RabbitMQ 3.10 or later")
+    } else {
+        (ErrorKind::Misconfigured, "the server refuses it")
+    }
 }
 
 /// An error of publishing before the frames were written.
@@ -70,45 +103,89 @@ pub(super) fn unconfirmed(error: lapin::Error) -> Error {
     }
 }
 
-/// An error of making a connection to `place`, which is host and port.
+/// A server that has not answered in time. `place` is host and port.
+pub(super) fn silent(place: &str, limit: Duration) -> Error {
+    let message = format!(
+        "cannot connect to {place}: whoever listens there does not answer within {limit:?}; is it a RabbitMQ server, and is \
+         it well?"
+    );
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+/// An error of making a connection to `place`.
 pub(super) fn connecting(error: lapin::Error, place: &str) -> Error {
-    let message = error.to_string();
-    let io = match error.kind() {
-        Lapin::IOError(io) | Lapin::RuntimeShutdownError(io) => Some(io.kind()),
-        _ => None,
-    };
-    let (kind, words) = match (code(&error), error.kind(), io) {
-        (Some(ACCESS_REFUSED), ..) => {
-            (ErrorKind::PermissionDenied, "it refuses the user name or the password, check the URL")
+    let (kind, words) = match (code(&error), error.kind()) {
+        (Some(ACCESS_REFUSED), _) => {
+            (ErrorKind::PermissionDenied, "it refuses the user name or the password; check both")
         }
-        (Some(INVALID_PATH | NOT_ALLOWED), ..) => (
+        (Some(INVALID_PATH | NOT_ALLOWED), _) => (
             ErrorKind::PermissionDenied,
-            "it has no such virtual host, or this user may not use it; check the path of the URL (the default is /%2f)",
+            "it has no such virtual host, it is full, or this user may not use it; check the path of the URL (the \
+             default is /%2f)",
         ),
-        (_, Lapin::InvalidProtocolVersion(_), _) => {
-            (ErrorKind::Misconfigured, "it does not speak AMQP 0.9.1, this broker needs RabbitMQ 3.10 or later")
+        (Some(CONNECTION_FORCED), _) => (ErrorKind::Unavailable, "it starts or shuts down at the moment"),
+        (_, Lapin::InvalidProtocolVersion(_)) => {
+            (ErrorKind::Misconfigured, "it does not speak AMQP 0.9.1; this broker needs RabbitMQ 3.10 or later")
         }
-        (_, Lapin::ParsingError(_), _) => {
-            (ErrorKind::Misconfigured, "it is no RabbitMQ server, or it expects TLS (amqps://); check host and port")
-        }
-        (.., Some(io::ErrorKind::ConnectionRefused)) => {
-            (ErrorKind::Unavailable, "nobody listens there; is RabbitMQ running?")
-        }
-        (.., Some(io::ErrorKind::InvalidData)) if message.contains("ertificate") => {
-            (ErrorKind::Misconfigured, "its certificate is not trusted; see RmqOptions::root_certificates")
-        }
-        (.., Some(io::ErrorKind::InvalidData)) => {
-            (ErrorKind::Misconfigured, "it does not speak TLS there, or is no RabbitMQ server; check scheme and port")
-        }
-        (
-            ..,
-            Some(io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
-        ) => (
-            ErrorKind::Unavailable,
-            "it closed the connection at once; is it a RabbitMQ server, and does it expect TLS (amqps://) there?",
+        (_, Lapin::ParsingError(_)) => (
+            ErrorKind::Misconfigured,
+            "it is no RabbitMQ server, or expects TLS there (amqps://); check scheme, host and port",
         ),
-        _ if message.contains("lookup") => (ErrorKind::Unavailable, "its name cannot be found"),
+        (_, Lapin::AuthProviderError(_)) => {
+            (ErrorKind::Misconfigured, "it wants to authenticate in a way that is not supported; check auth_mechanism")
+        }
+        (_, Lapin::RuntimeShutdownError(_)) => (ErrorKind::Closed, "the broker is closed"),
+        (_, Lapin::IOError(io)) => input_output(io),
         _ => (ErrorKind::Unavailable, "the connection failed"),
     };
     Error::new(kind, format!("cannot connect to {place}: {words}")).with_source(error)
+}
+
+fn input_output(error: &io::Error) -> Meaning {
+    let text = error.to_string();
+    match error.kind() {
+        io::ErrorKind::NotFound => (ErrorKind::Unavailable, "its name cannot be found; check the host"),
+        io::ErrorKind::ConnectionRefused => {
+            (ErrorKind::Unavailable, "nobody listens there; check that RabbitMQ runs and that host and port are right")
+        }
+        io::ErrorKind::TimedOut => (ErrorKind::Unavailable, "the host does not answer"),
+        // From the TLS of the library.
+        _ if text.contains("ertificate") => (
+            ErrorKind::Misconfigured,
+            "its certificate is not trusted; check the host name, and that its authority is among the root certificates \
+             of the system or of the options",
+        ),
+        io::ErrorKind::InvalidData => {
+            (ErrorKind::Misconfigured, "it does not speak TLS there; use amqp://, or the port for TLS")
+        }
+        io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => (
+            ErrorKind::Unavailable,
+            "it closed the connection at once; it starts or shuts down, is no RabbitMQ server, or expects TLS there \
+             (amqps://)",
+        ),
+        _ => (ErrorKind::Unavailable, "the connection failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_told_apart() {
+        let kinds = [
+            ("message size 9 is larger than configured max size 8", ErrorKind::TooLarge),
+            ("delivery acknowledgement on channel 1 timed out. Timeout value used: 60000 ms", ErrorKind::Unavailable),
+            ("unknown delivery tag 7", ErrorKind::Internal),
+            ("inequivalent arg 'x-queue-type' for queue 'a'", ErrorKind::Misconfigured),
+            ("invalid arg 'x-consumer-timeout' for queue 'a'", ErrorKind::Misconfigured),
+            ("something else", ErrorKind::Misconfigured),
+        ];
+        for (text, kind) in kinds {
+            assert_eq!(precondition(text).0, kind, "{text}");
+        }
+    }
 }

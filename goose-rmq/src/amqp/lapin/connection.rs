@@ -1,28 +1,36 @@
 //! One connection of the library.
 
 use std::fmt;
-use std::net::{Shutdown, TcpStream};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
+use futures_core::Stream;
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use lapin::{Connection as Lapin, Event};
 use tokio::sync::Mutex;
 
 use super::channel::LapinChannel;
 use super::classify::classify;
+use super::socket::Socket;
 use crate::amqp::{Channel, Connection, ConnectionEvent};
 
 /// The reply code of a connection that ends in good order.
 const GOODBYE: u16 = 200;
 
-type Events = Pin<Box<dyn futures_core::Stream<Item = Event> + Send>>;
+/// How long the server has to answer a goodbye. While it blocks publishers, the library does not even send one.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How often the state is looked at besides waiting for events: there is none for a server that closes a connection without an
+/// error.
+const LOOK: Duration = Duration::from_secs(5);
+
+type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
 pub(super) struct LapinConnection {
     lapin: Lapin,
-    /// A second handle on its socket.
-    socket: Option<TcpStream>,
+    socket: Socket,
     /// One listener only: the library's share what happens among them.
     events: Mutex<Events>,
 }
@@ -34,7 +42,7 @@ impl fmt::Debug for LapinConnection {
 }
 
 impl LapinConnection {
-    pub(super) fn new(lapin: Lapin, socket: Option<TcpStream>) -> Self {
+    pub(super) fn new(lapin: Lapin, socket: Socket) -> Self {
         let events = Mutex::new(Box::pin(lapin.events_listener()) as Events);
         Self { lapin, socket, events }
     }
@@ -59,23 +67,20 @@ impl Connection for LapinConnection {
     fn next_event(&self) -> BoxFuture<'_, ConnectionEvent> {
         Box::pin(async move {
             let mut events = self.events.lock().await;
+            // At first without waiting: what happened before there was a listener nobody was told.
+            let mut patience = Duration::ZERO;
             loop {
                 let event = std::future::poll_fn(|context: &mut Context<'_>| events.as_mut().poll_next(context));
-                match event.await {
-                    Some(Event::ConnectionBlocked(reason)) => return ConnectionEvent::Blocked(reason),
-                    Some(Event::ConnectionUnblocked) => return ConnectionEvent::Unblocked,
-                    Some(Event::Error(error)) => {
-                        // Errors of a channel are told here as well.
-                        if self.is_over() {
-                            return ConnectionEvent::Over(classify(error, "go on"));
-                        }
+                match tokio::time::timeout(patience, event).await {
+                    Ok(Some(Event::ConnectionBlocked(reason))) => return ConnectionEvent::Blocked(reason),
+                    Ok(Some(Event::ConnectionUnblocked)) => return ConnectionEvent::Unblocked,
+                    // Errors of a channel are told here as well.
+                    Ok(Some(Event::Error(error))) if self.is_over() => {
+                        return ConnectionEvent::Over(classify(error, "go on"));
                     }
-                    Some(_) => {
-                        if self.is_over() {
-                            return over();
-                        }
-                    }
-                    None => return over(),
+                    Ok(None) => return over(),
+                    Ok(Some(_)) | Err(_) if self.is_over() => return over(),
+                    Ok(Some(_)) | Err(_) => patience = LOOK,
                 }
             }
         })
@@ -83,16 +88,13 @@ impl Connection for LapinConnection {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let closing = pin!(self.lapin.close(GOODBYE, "OK".into()));
             // It is over either way.
-            let _ = closing.await;
+            let _ = tokio::time::timeout(FAREWELL, self.lapin.close(GOODBYE, "OK".into())).await;
+            self.socket.cut();
         })
     }
 
     fn cut(&self) {
-        if let Some(socket) = &self.socket {
-            // Fails when the other side has closed it already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.socket.cut();
     }
 }

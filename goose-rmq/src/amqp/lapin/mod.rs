@@ -8,5 +8,9 @@ mod classify;
 mod connect;
 mod connection;
 mod convert;
+mod socket;
+#[cfg(feature = "tls")]
+mod tls;
+mod url;
 
 pub(crate) use connect::Connector;

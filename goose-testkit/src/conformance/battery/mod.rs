@@ -9,6 +9,7 @@ mod enqueued_jobs;
 mod fencing;
 mod lifecycle;
 mod order;
+mod paused_queues;
 mod payload;
 mod recovery;
 mod retry;
@@ -19,7 +20,7 @@ mod statistics;
 mod wakeup;
 
 /// All batteries, the plainest first: a broker author works through them in this order.
-pub(super) const ALL: [&[Scenario]; 14] = [
+pub(super) const ALL: [&[Scenario]; 15] = [
     lifecycle::SCENARIOS,
     payload::SCENARIOS,
     order::SCENARIOS,
@@ -33,5 +34,6 @@ pub(super) const ALL: [&[Scenario]; 14] = [
     enqueued_jobs::SCENARIOS,
     scheduled_jobs::SCENARIOS,
     dead_jobs::SCENARIOS,
+    paused_queues::SCENARIOS,
     statistics::SCENARIOS,
 ];

@@ -20,6 +20,7 @@ battery! { "scheduled_jobs":
     scheduled_filters_are_applied needs "scheduled jobs";
     a_prioritised_job_runs_now_and_first needs "scheduled jobs";
     a_deleted_scheduled_job_does_not_run needs "scheduled jobs";
+    a_deletion_knows_what_is_scheduled needs "scheduled jobs";
     a_purge_removes_all_that_waits_for_its_time needs "scheduled jobs";
 }
 
@@ -162,10 +163,19 @@ async fn a_deleted_scheduled_job_does_not_run(stage: Stage) -> Checked {
     let scheduled = scheduled_jobs(&broker)?;
     ensure!(scheduled.delete(ids[0]).await?, "a scheduled job cannot be deleted");
     ensure!(!scheduled.delete(ids[0]).await?, "a job was deleted twice");
-    ensure!(!scheduled.delete(JobId::new()).await?, "a job nobody enqueued was deleted");
     let session = stage.session(&broker, &jobs).await?;
     session.expect(&[1]).await?;
     session.expect_nothing().await
+}
+
+async fn a_deletion_knows_what_is_scheduled(stage: Stage) -> Checked {
+    let (broker, jobs) = (stage.broker().await?, queue("jobs")?);
+    let ids = stage.enqueue(&broker, vec![delayed(&jobs, 0, AN_HOUR)?, delayed(&jobs, 1, AN_HOUR)?]).await?;
+    let scheduled = scheduled_jobs(&broker)?;
+    ensure!(!scheduled.delete(JobId::new()).await?, "a job nobody enqueued was deleted");
+    ensure!(scheduled.delete(ids[0]).await?, "a scheduled job cannot be deleted");
+    ensure_eq!(scheduled.size().await?, 1, "the scheduled jobs after a deletion");
+    Ok(())
 }
 
 async fn a_purge_removes_all_that_waits_for_its_time(stage: Stage) -> Checked {

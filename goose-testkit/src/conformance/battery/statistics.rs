@@ -16,6 +16,7 @@ battery! { "statistics":
     every_job_is_in_exactly_one_state needs "statistics";
     counts_follow_a_job_through_its_life needs "statistics";
     totals_add_up_after_a_mixed_run needs "statistics";
+    what_is_enqueued_again_counts_once needs "statistics";
     live_workers_are_listed needs "statistics";
 }
 
@@ -83,10 +84,7 @@ async fn counts_follow_a_job_through_its_life(stage: Stage) -> Checked {
 
 async fn totals_add_up_after_a_mixed_run(stage: Stage) -> Checked {
     let (broker, jobs) = (stage.broker().await?, queue("jobs")?);
-    let batch = numbered_from_zero(&jobs, 12)?;
-    stage.enqueue(&broker, batch.clone()).await?;
-    // Enqueued again: must not count twice.
-    stage.enqueue(&broker, batch).await?;
+    stage.enqueue(&broker, numbered_from_zero(&jobs, 12)?).await?;
     let session = stage.session(&broker, &jobs).await?;
     let taken = session.take(12).await?;
     session.done(&taken[..5]).await?;
@@ -108,6 +106,16 @@ async fn totals_add_up_after_a_mixed_run(stage: Stage) -> Checked {
     expected.discarded = 2;
     ensure_eq!(totals, expected, "the totals");
     ensure_eq!(states(&broker, "jobs").await?, [0, 0, 0, 1], "the states at the end");
+    Ok(())
+}
+
+async fn what_is_enqueued_again_counts_once(stage: Stage) -> Checked {
+    let (broker, jobs) = (stage.broker().await?, queue("jobs")?);
+    let batch = numbered_from_zero(&jobs, 12)?;
+    stage.enqueue(&broker, batch.clone()).await?;
+    stage.enqueue(&broker, batch).await?;
+    ensure_eq!(statistics(&broker)?.totals().await?.enqueued, 12, "the jobs taken in");
+    ensure_eq!(states(&broker, "jobs").await?, [12, 0, 0, 0], "ready, scheduled, running and dead jobs");
     Ok(())
 }
 

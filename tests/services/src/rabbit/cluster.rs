@@ -26,8 +26,8 @@ struct Link {
 const TICK: u8 = 8;
 
 impl RabbitCluster {
-    /// So many nodes. Those that find themselves in a minority pause until they are not, and a node that says nothing
-    /// counts as gone after eight seconds.
+    /// So many nodes. Those that find themselves in a minority pause until they are not, on servers before 4.3, which keep
+    /// queues in Mnesia; and a node that says nothing counts as gone after eight seconds.
     #[must_use]
     pub fn start(count: usize) -> Self {
         Self::with(count, &RabbitBuilder::default())
@@ -105,11 +105,13 @@ impl RabbitCluster {
         self.links.iter().filter(|link| link.from == node || link.to == node).for_each(|link| act(&link.proxy));
     }
 
-    /// The nodes that a node finds running, itself included; none when it cannot be asked.
+    /// The nodes that a node finds running, itself included; none when it cannot be asked, or has paused.
     #[must_use]
     pub fn running(&self, node: usize) -> Vec<usize> {
-        // Renamed in 3.11.
-        let list = "try rabbit_nodes:list_running() catch error:undef -> rabbit_nodes:all_running() end";
+        // A node that has paused remembers those that ran. The name of the function changed with 3.11.
+        let list = "case rabbit:is_running() of \
+            true -> try rabbit_nodes:list_running() catch error:undef -> rabbit_nodes:all_running() end; \
+            false -> [] end";
         let text = self.nodes[node].try_eval(list).unwrap_or_default();
         let names: Vec<&str> = text.split(|c: char| "[]',".contains(c)).collect();
         (0..self.nodes.len()).filter(|n| names.contains(&self.nodes[*n].name().as_str())).collect()
@@ -123,12 +125,12 @@ impl RabbitCluster {
         });
     }
 
-    /// The node with the leader of a quorum queue of the virtual host `/`, as another node knows it.
+    /// The node with the leader of a quorum queue of the virtual host `/`, as a node with a part of the queue knows it.
     #[must_use]
     pub fn leader(&self, queue: &str, asked: usize) -> Option<usize> {
         let answer = self.nodes[asked].try_eval(&format!(
             "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, {})), \
-             {{ok, _, {{_, Node}}}} = ra:members(amqqueue:get_pid(Q), 1000), Node",
+             {{Name, _}} = amqqueue:get_pid(Q), {{ok, _, {{_, Node}}}} = ra:members({{Name, node()}}, 1000), Node",
             super::manage::binary(queue)
         ));
         let name = answer.ok()?;

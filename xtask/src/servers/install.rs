@@ -1,14 +1,14 @@
 //! Installing what the tests use, on Debian and its relatives, where we may.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::find::find;
 use crate::{Failure, Result};
 
 /// The package manager of Debian and its relatives.
 #[derive(Debug)]
-pub(crate) struct Apt {
+pub(super) struct Apt {
     program: PathBuf,
     /// Whether services may start is asked of this file; see the script.
     policy: PathBuf,
@@ -30,15 +30,16 @@ exec >&2
 
 impl Apt {
     /// `None` where there is no apt-get, or no right to use it.
-    pub(crate) fn of_this_machine() -> Option<Self> {
+    pub(super) fn of_this_machine() -> Option<Self> {
         if !Path::new("/etc/debian_version").exists() || !is_root() {
             return None;
         }
-        Some(Self { program: find_in(&std::env::var_os("PATH")?, "apt-get")?, policy: "/usr/sbin/policy-rc.d".into() })
+        let program = find("apt-get")?;
+        Some(Self { program, policy: "/usr/sbin/policy-rc.d".into() })
     }
 
     /// Installs packages and starts none of them.
-    pub(crate) fn install(&self, packages: &[&str]) -> Result<()> {
+    pub(super) fn install(&self, packages: &[&str]) -> Result<()> {
         eprintln!("$ {} install --no-install-recommends {}", self.program.display(), packages.join(" "));
         let status = Command::new("sh")
             .args(["-c", SCRIPT, "install"])
@@ -54,18 +55,13 @@ impl Apt {
     }
 }
 
-/// Where a program is, in the folders of a PATH.
-pub(crate) fn find_in(path: &OsStr, program: &str) -> Option<PathBuf> {
-    std::env::split_paths(path).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 #[cfg(all(test, unix))]
 #[allow(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
-pub(crate) mod tests {
+pub(super) mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
