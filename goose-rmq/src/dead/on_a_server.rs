@@ -9,7 +9,6 @@ use goose_core::{Clock, Job, JobName, Payload, SystemClock, codec};
 use goose_services::rabbit::Rabbit;
 
 use super::*;
-use crate::amqp::{Channel, Delivered};
 use crate::delay::Path;
 use crate::log::Text;
 use crate::message::{self, Rank, Ticket};
@@ -118,19 +117,20 @@ async fn a_replay_that_dies_is_finished_by_another(rabbit: &Rabbit) {
     two.close().await.unwrap();
 }
 
-/// A consumer that takes what there is and gives it back, over and over.
-async fn give_back(channel: &dyn Channel, queue: &str, until: impl AsyncFn() -> bool) {
-    channel.limit_next_consumer(1).await.unwrap();
-    let mut deliveries = channel.consume(queue, "c", &Table::new()).await.unwrap();
+/// Consumers that take what there is and die with it, one after another.
+async fn die_with_it(broker: &RmqBroker, queue: &str, until: impl AsyncFn() -> bool) {
     for n in 0..200 {
-        let Delivered { tag, .. } = tokio::select! {
-            delivered = deliveries.next() => delivered.unwrap(),
+        let channel = broker.inner.links.consume.channel().await.unwrap();
+        channel.limit_next_consumer(1).await.unwrap();
+        let mut deliveries = channel.consume(queue, "c", &Table::new()).await.unwrap();
+        tokio::select! {
+            delivered = deliveries.next() => drop(delivered.unwrap()),
             () = async { while !until().await { tokio::time::sleep(Duration::from_millis(5)).await } } => {
                 println!("given up after {n} deliveries");
                 return;
             }
-        };
-        channel.requeue(tag).await.unwrap();
+        }
+        channel.close().await.unwrap();
     }
     panic!("the queue never gives it up");
 }
@@ -147,9 +147,7 @@ async fn what_a_queue_gives_up_is_dead(rabbit: &Rabbit) {
     let size = async || broker.dead_jobs().unwrap().size().await.unwrap();
     for (message, dead) in [(whole, 1), (raw, 2)] {
         inner.publisher.publish(message).await.unwrap();
-        let channel = inner.links.consume.channel().await.unwrap();
-        give_back(&*channel, &key, async || size().await == dead).await;
-        channel.close().await.unwrap();
+        die_with_it(&broker, &key, async || size().await == dead).await;
     }
     let of_job = broker.dead_jobs().unwrap().find_by_id(job.id).await.unwrap().unwrap();
     assert_eq!((of_job.job(), &of_job.queue, of_job.reason.cause), (Some(&job), &queue(), DeathCause::Poison));
