@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::begun::{Begun, begin};
 use super::intake::Source;
-use super::ledger::Ledger;
+use super::ledger::{Ack, Ledger};
 use super::mixer::{Mixer, Offer};
 use super::pace::Pace;
 use super::receipt::{Claimed, Seal};
@@ -261,7 +261,11 @@ impl State {
         }
         self.pace.ended(ended, now);
         // They are written in this order, so the last one tells of all.
-        acks.into_iter().map(|ack| begin(channel.ack(ack.tag, ack.multiple))).last()
+        let mut last = None;
+        for Ack { tag, multiple } in acks {
+            last = Some(begin(channel.ack(tag, multiple)));
+        }
+        last
     }
 
     // ---- fetching
