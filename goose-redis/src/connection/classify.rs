@@ -42,6 +42,7 @@ const RIGHTS: &str = "the server denies this user a right; grant what docs/broke
 const REPLICA: &str = "the server is a read-only replica; connect to the primary, or wait for the failover to end";
 const CLUSTER_URL: &str = "the server is part of a cluster; use a redis-cluster:// url";
 const REPLACED: &str = "the connection was given up for another";
+const NO_TIME: &str = "no time was left";
 const BUG: &str = "the server refused the call; this is a bug, please report it";
 
 /// Codes: words that stand alone.
@@ -186,8 +187,14 @@ impl Fault {
         Self::unavailable(REPLACED)
     }
 
-    pub(super) fn is_replaced(&self) -> bool {
-        self.advice == REPLACED
+    /// The time was up before anything was sent.
+    pub(super) fn out_of_time() -> Self {
+        Self::unavailable(NO_TIME)
+    }
+
+    /// Whether it says nothing of the server: what went wrong before tells more.
+    pub(super) fn is_of_our_making(&self) -> bool {
+        self.advice == REPLACED || self.advice == NO_TIME
     }
 
     pub(super) fn closed() -> Self {
