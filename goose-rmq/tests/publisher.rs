@@ -108,7 +108,6 @@ async fn many_jobs_take_no_more_memory_than_few_and_bodies_are_not_logged() {
     assert_eq!(error.kind(), ErrorKind::Full, "{error:#}");
     // The program may be told a moment after the caller.
     goose_services::eventually("all ten are told", || failed.lock().unwrap().len() == 10);
-    let failed = failed.lock().unwrap();
-    assert!(failed.iter().all(|job| job.reason() == FailureReason::Nacked));
+    assert!(failed.lock().unwrap().iter().all(|job| job.reason() == FailureReason::Nacked));
     broker.close().await.unwrap();
 }
