@@ -154,7 +154,8 @@ impl Harness for OnRabbit {
             "lifecycle::the_same_id_is_kept_once_while_dead",
             "statistics::what_is_enqueued_again_counts_once",
         ];
-        let no_front = "quorum queues have priorities from RabbitMQ 4.0 on: on 3.x what goes to the front goes to the end";
+        let no_front =
+            "quorum queues have priorities from RabbitMQ 4.0 on: on 3.x what goes to the front goes to the end";
         let fronts = [
             "order::released_jobs_go_to_the_front_in_order",
             "retry::a_retry_without_a_pause_goes_to_the_front",

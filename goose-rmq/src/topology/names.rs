@@ -69,6 +69,7 @@ impl Names {
     }
 
     /// A lease queue of a long job.
+    #[allow(dead_code, reason = "what uses it is being built")]
     pub(crate) fn lease(&self, job: JobId, n: u32) -> String {
         format!("{}/lease/{job}/{n}", self.root)
     }
