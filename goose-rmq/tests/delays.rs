@@ -1,5 +1,13 @@
 //! Jobs that wait for their time, on a real server: none comes early, hardly one late, and none is lost on the way.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failed expectation is how a test reports, and figures are printed"
+)]
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
