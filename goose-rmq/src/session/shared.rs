@@ -139,7 +139,7 @@ impl OpenSession for Shared {
         })
     }
 
-    #[cfg(any(test, feature = "fault-injection"))]
+    #[cfg(feature = "fault-injection")]
     fn abandon(&self) {
         let mut state = self.state();
         state.phase = Phase::Ended;
