@@ -61,8 +61,26 @@ impl Client {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`], [`ErrorKind::Encode`] and [`ErrorKind::TooLarge`] before anything is
-    /// written, [`ErrorKind::Rejected`] from middleware, and what the broker answers. To be able to repeat
-    /// an enqueue whose outcome is unknown, use [`JobBuilder::build`].
+    /// written, [`ErrorKind::Rejected`] from middleware, and what the broker answers. After
+    /// [`ErrorKind::OutcomeUnknown`] the job may be stored or not; [`Error::job_id`] is its id then, and enqueuing it again
+    /// under that id makes no second job of it, unless the first has already finished:
+    ///
+    /// ```
+    /// # use goose_client::{Client, JobArgs, JobId, Result};
+    /// # #[derive(Clone, serde::Serialize)]
+    /// # struct SendEmail { to: String }
+    /// # impl JobArgs for SendEmail { const NAME: &'static str = "send-email"; }
+    /// async fn send(client: &Client, email: SendEmail) -> Result<JobId> {
+    ///     let error = match client.perform_async(email.clone()).await {
+    ///         Ok(id) => return Ok(id),
+    ///         Err(error) => error,
+    ///     };
+    ///     match error.job_id() {
+    ///         Some(id) => client.job(email).id(id).enqueue().await,
+    ///         None => Err(error), // nothing was written
+    ///     }
+    /// }
+    /// ```
     pub async fn perform_async<A: JobArgs + Serialize>(&self, args: A) -> Result<JobId> {
         self.job(args).enqueue().await
     }
@@ -144,10 +162,12 @@ impl Client {
 
     /// Enqueues one valid job.
     pub(crate) async fn enqueue_one(&self, job: Job) -> Result<JobId> {
-        let (name, queue) = (job.name.clone(), job.queue.clone());
-        let verdict = self.hand_over(vec![job]).await?.pop();
-        // `hand_over` has compared the lengths.
-        let id = verdict.ok_or_else(|| wrong_number(0, 1)).and_then(EnqueueVerdict::into_result)?;
+        let (id, name, queue) = (job.id, job.name.clone(), job.queue.clone());
+        let stored = self.hand_over(vec![job]).await.and_then(|mut verdicts| {
+            // `hand_over` has compared the lengths.
+            verdicts.pop().ok_or_else(|| wrong_number(0, 1)).and_then(EnqueueVerdict::into_result)
+        });
+        let id = stored.map_err(|error| if_unknown(id, error))?;
         tracing::debug!(job.id = %id, job.name = %name, job.queue = %queue, "enqueued");
         Ok(id)
     }
@@ -187,6 +207,16 @@ impl Shared {
         });
         Ok(verdicts.flatten().collect())
     }
+}
+
+/// Whoever enqueued one job by its arguments does not know the id yet, and needs it to do so again.
+fn if_unknown(id: JobId, error: Error) -> Error {
+    if error.kind() != ErrorKind::OutcomeUnknown {
+        return error;
+    }
+    let message =
+        format!("job {id} may be stored or not; enqueue it again with this id, which does not make two of it");
+    Error::new(ErrorKind::OutcomeUnknown, message).with_job_id(id).with_source(error)
 }
 
 fn wrong_number(verdicts: usize, jobs: usize) -> Error {
@@ -258,6 +288,24 @@ mod tests {
         broker.fail_calls_from(0);
         let error = Client::new(broker).perform_async(Ping(1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_outcome_says_so_and_carries_the_id_to_enqueue_it_again_with() {
+        let broker = RecordingBroker::default();
+        let client = Client::new(broker.clone());
+        broker.lose_next_answer();
+        let error = client.perform_async(Ping(1)).await.unwrap_err();
+        let id = error.job_id().unwrap();
+        let text = format!(
+            "job {id} may be stored or not; enqueue it again with this id, which does not make two of it: no answer in time"
+        );
+        assert_eq!((error.kind(), format!("{error:#}")), (ErrorKind::OutcomeUnknown, text));
+        assert_eq!(client.job(Ping(1)).id(id).enqueue().await.unwrap(), id);
+        assert_eq!(broker.jobs().iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
+        // Where nothing was written there is nothing to be careful with.
+        broker.fail_calls_from(0);
+        assert_eq!(client.perform_async(Ping(1)).await.unwrap_err().job_id(), None);
     }
 
     #[test]

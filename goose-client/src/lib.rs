@@ -38,10 +38,14 @@
 //! At-least-once: when an enqueue returns `Ok`, the job is durable. It runs at least once, or stands in the
 //! dead queue. When it returns an error, [`Error::kind`] says whether anything was written:
 //! only [`ErrorKind::OutcomeUnknown`] leaves that open. Enqueuing the *same job id* again then does not make two
-//! jobs, see [`JobBuilder::build`]; only one that has already finished in the meantime runs once more.
+//! jobs, see [`Client::perform_async`] and [`JobBuilder::build`]; only one that has already finished in the meantime runs
+//! once more.
 //!
 //! Bad input is found before anything is written: names, numbers, sizes and contradictions are checked
 //! first, and a builder keeps its first mistake until [`JobBuilder::enqueue`].
+//!
+//! What goes wrong beside a call, such as a connection that broke, is told to `tracing`: a subscriber shows it, for instance
+//! `tracing_subscriber::fmt::init()` of the crate `tracing-subscriber`.
 //!
 //! # Reading order
 //!

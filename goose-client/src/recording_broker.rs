@@ -21,6 +21,8 @@ struct State {
     sizes_of_calls: Vec<usize>,
     /// The number of the first call that fails; none by default.
     fail_from: Option<usize>,
+    /// Whether the next call is answered with an error although it is done.
+    loses_answer: bool,
 }
 
 impl RecordingBroker {
@@ -43,6 +45,10 @@ impl RecordingBroker {
     pub(crate) fn fail_calls_from(&self, call: usize) {
         self.state().fail_from = Some(call);
     }
+
+    pub(crate) fn lose_next_answer(&self) {
+        self.state().loses_answer = true;
+    }
 }
 
 impl Broker for RecordingBroker {
@@ -63,6 +69,9 @@ impl Broker for RecordingBroker {
                 if state.jobs.iter().all(|known| known.id != job.id) {
                     state.jobs.push(job);
                 }
+            }
+            if std::mem::take(&mut state.loses_answer) {
+                return Err(Error::new(ErrorKind::OutcomeUnknown, "no answer in time"));
             }
             Ok(verdicts)
         })

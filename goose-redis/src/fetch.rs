@@ -155,12 +155,41 @@ async fn fetch_group(
     want: usize,
     quotas: &[usize],
 ) -> Result<Found> {
-    let mut keys = Vec::with_capacity(group.len() * 7);
     // A number of its own for each call, for its places are counted from one; and before the session's id is looked at,
     // so that a session that begins in between does not take the claims for its own.
     let fetch = session.next_fetch();
+    let asked = ask(inner, session, fetch, group, want, quotas).await;
+    let (mut found, jobs) = match asked.and_then(|reply| read(reply, fetch, group)) {
+        Ok(answer) => answer,
+        Err(error) => {
+            // What may have been executed, or may still be, is looked for.
+            let is_refused = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::PermissionDenied);
+            let until = (!is_refused).then(|| Instant::now() + inner.options.command_timeout * 3);
+            session.held.lock().failed(fetch, until);
+            return Err(error);
+        }
+    };
+    session.held.lock().answered(fetch, jobs.len());
+    inner.clock.heard(found.now);
+    found.deliveries.reserve(jobs.len());
+    for job in jobs {
+        if let Some(delivery) = job.deliver(inner, session, found.now).await {
+            found.deliveries.push(delivery);
+        }
+    }
+    Ok(found)
+}
+
+async fn ask(
+    inner: &Inner,
+    session: &Session,
+    fetch: u64,
+    group: &[usize],
+    want: usize,
+    quotas: &[usize],
+) -> Result<Reply> {
+    let mut keys = Vec::with_capacity(group.len() * 7);
     let claims = session.claims();
-    let mut found = Found::nothing();
     let lease = session.lease.as_millis().to_string().into();
     // Who asks each queue for itself cannot tell one that its hands are full with the jobs of another.
     let watch = if group.len() == session.queues.len() { WATCH } else { Duration::ZERO };
@@ -173,20 +202,15 @@ async fn fetch_group(
         );
         args.push(quotas[*queue].min(want).to_string().into());
     }
-    let reply = match inner.link.eval(Lane::Data, &FETCH, keys, args).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            if error.kind() == ErrorKind::OutcomeUnknown {
-                session.lose_fetch(fetch, Instant::now() + inner.options.command_timeout * 3);
-            }
-            return Err(error);
-        }
-    };
+    inner.link.eval(Lane::Data, &FETCH, keys, args).await
+}
+
+/// Reads the answer to a fetch: what was found, and the jobs of the deliveries as they came.
+fn read(reply: Reply, fetch: u64, group: &[usize]) -> Result<(Found, Vec<RawJob>)> {
+    let (mut found, mut jobs) = (Found::nothing(), Vec::new());
     let mut fields = reply.into_array()?.into_iter();
     let mut next = || fields.next().ok_or_else(too_short);
-    let now = Timestamp::from_millis(next()?.into_int()?);
-    found.now = now;
-    inner.clock.heard(now);
+    found.now = Timestamp::from_millis(next()?.into_int()?);
     let due = next()?.into_text()?;
     found.next_due = due.parse().ok().map(Timestamp::from_millis);
     found.lost = next()?.into_int()? == 1;
@@ -198,7 +222,7 @@ async fn fetch_group(
         let queue = number.and_then(|number| group.get(number - 1)).copied().ok_or_else(too_short)?;
         let (ids, values) = (part()?.into_bytes()?, part()?.into_array()?);
         let (mut dues, mut recoveries) = (part()?.into_array()?.into_iter(), part()?.into_array()?.into_iter());
-        found.deliveries.reserve(values.len());
+        jobs.reserve(values.len());
         if ids.len() != values.len() * 16 {
             return Err(too_short());
         }
@@ -213,13 +237,10 @@ async fn fetch_group(
             let due = due.and_then(|due| due.parse().ok()).map(Timestamp::from_millis);
             let id = encoding::id(id)?;
             let claim = Claim { id, fetch, place, queue: u16::try_from(queue).unwrap_or(u16::MAX) };
-            let raw = RawJob { claim, value: value.into_bytes()?, due, recoveries };
-            if let Some(delivery) = raw.deliver(inner, session, now).await {
-                found.deliveries.push(delivery);
-            }
+            jobs.push(RawJob { claim, value: value.into_bytes()?, due, recoveries });
         }
     }
-    Ok(found)
+    Ok((found, jobs))
 }
 
 fn too_short() -> Error {

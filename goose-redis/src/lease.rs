@@ -26,17 +26,17 @@ const FEW: i64 = 50;
 /// How many dead sessions are taken over at the same time.
 const AT_ONCE: usize = 25;
 
-/// Opens a session on all its queues, under this identity.
-pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<()> {
+/// Opens a session on all its queues, under this identity. The lane says how long that may take.
+pub(crate) async fn open(inner: &Inner, session: &Session, id: &str, lane: Lane) -> Result<()> {
     let began = Instant::now();
     let description = description(session);
     let names = session.queues.iter().map(|(queue, _)| Bytes::from(queue.as_str().to_owned())).collect();
-    inner.link.eval(Lane::Beat, &SERVE, vec![inner.names.served()], names).await?;
+    inner.link.eval(lane, &SERVE, vec![inner.names.served()], names).await?;
     // All queues at once, here and below: one after the other would take as many round trips, and a slow link with many
     // queues more time than a lease lasts.
     let opens = session.queues.iter().map(|(_, keys)| {
         let args = vec![id.to_owned().into(), millis(session.lease), description.clone()];
-        inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
+        inner.link.eval(lane, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
     });
     for reply in together(opens).await {
         inner.clock.heard(Timestamp::from_millis(reply?.into_int()?));
@@ -65,17 +65,35 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let id = session.id();
     let seed = id.get(id.len().saturating_sub(4)..).and_then(|end| usize::from_str_radix(end, 16).ok());
     let mut watch = Watch::new(seed.unwrap_or(0));
+    // How many beats have failed in a row, and why the last one did.
+    let mut failures = (0_u32, None);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let verdict = watch.next_verdict(Instant::now(), session.lease);
+        let verdict = async {
+            match verdict {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = session.over() => return,
             _ = ticks.tick() => {}
+            () = verdict => {}
         }
         match round(&inner, &session, &mut watch).await {
-            Ok(()) => {}
+            Ok(()) => failures = (0, None),
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "cannot renew the lease of this process; will try again");
+                if failures.1 != Some(error.kind()) {
+                    failures = (0, Some(error.kind()));
+                }
+                failures.0 = failures.0.saturating_add(1);
+                // What lasts is told less and less often.
+                if failures.0.is_power_of_two() || failures.0.is_multiple_of(32) {
+                    let (error, beats) = (format!("{error:#}"), failures.0);
+                    tracing::warn!(error, beats, "cannot renew the lease of this process; will try again");
+                }
                 inner.note_error(&error);
             }
         }
@@ -94,6 +112,9 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) ->
             Err(error) => trouble = Some(error),
         }
     }
+    if trouble.is_some() {
+        watch.missed_some();
+    }
     let dead = watch.look(looks, session.lease);
     for some in dead.chunks(AT_ONCE) {
         let recoveries = some.iter().map(|(queue, dead)| recover(inner, session, queue, dead));
@@ -110,7 +131,8 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) ->
 
 /// Renews the lease on all queues of the session; returns who is late there.
 async fn renew(inner: &Arc<Inner>, session: &Arc<Session>, id: &str) -> Vec<Result<Look>> {
-    let began = Instant::now();
+    // A connection that is made later than this is looked at with the next beat.
+    let (began, reconnects) = (Instant::now(), inner.link.health().reconnects);
     let beats = session.queues.iter().map(|(queue, keys)| beat(inner, session, id, queue, keys));
     let (mut alive, mut all_renewed) = (true, true);
     let (mut looks, mut further) = (Vec::new(), Vec::new());
@@ -132,7 +154,7 @@ async fn renew(inner: &Arc<Inner>, session: &Arc<Session>, id: &str) -> Vec<Resu
         inner.renew_lost(session, id).await;
     } else if all_renewed {
         session.renew(began);
-        if let Err(error) = reconcile(inner, session).await {
+        if let Err(error) = reconcile(inner, session, reconnects).await {
             looks.push(Err(error));
         }
     }
@@ -230,32 +252,35 @@ fn read_late(own: &str, mut fields: impl Iterator<Item = Reply>) -> Result<Vec<S
     Ok(late)
 }
 
-/// Hands back what fetches claimed whose answer never came: nobody runs those jobs, and our own lease would keep them
-/// claimed for ever.
-async fn reconcile(inner: &Inner, session: &Session) -> Result<()> {
-    let lost = session.lost_fetches();
-    if lost.is_empty() {
+/// Hands back claims that only the server knows of: nobody runs those jobs, and our own lease would keep them claimed for
+/// ever.
+async fn reconcile(inner: &Inner, session: &Session, reconnects: u64) -> Result<()> {
+    if !session.held.lock().must_search(reconnects) {
         return Ok(());
     }
-    let mut found = Vec::new();
+    let (asked, mut orphans) = (Instant::now(), Vec::new());
     let claims = session.claims().into_iter();
     let reads = claims.map(|key| inner.link.command(Lane::Beat, "HGETALL", Some(key), Vec::new()));
     for (queue, reply) in together(reads).await.into_iter().enumerate() {
         let mut fields = reply?.into_array()?.into_iter();
         while let (Some(field), Some(token)) = (fields.next(), fields.next()) {
             let Ok(id) = encoding::id(&field.into_bytes()?) else { continue };
-            if let Some(claim) = Claim::from_token(id, &token.into_text()?, queue)
-                && lost.contains(&claim.fetch)
-            {
-                found.push(claim);
-            }
+            orphans.extend(Claim::from_token(id, &token.into_text()?, queue));
         }
     }
-    if !found.is_empty() {
-        found.sort_by_key(|claim| (claim.fetch, claim.place));
-        tracing::warn!(jobs = found.len(), "handed back jobs of a fetch whose answer was lost");
-        settle::release(inner, session, &found).await?;
+    {
+        let mut held = session.held.lock();
+        orphans.retain(|claim| held.is_orphan(*claim));
     }
+    if !orphans.is_empty() {
+        orphans.sort_by_key(|claim| (claim.fetch, claim.place));
+        tracing::warn!(
+            jobs = orphans.len(),
+            "handed back jobs that were claimed and run by nobody: an answer or the last writes of a server were lost"
+        );
+        settle::release(inner, session, &orphans).await?;
+    }
+    session.held.lock().searched(asked, reconnects);
     Ok(())
 }
 

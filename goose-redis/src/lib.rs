@@ -12,8 +12,9 @@
 //!
 //! Reading order: [`RedisOptions`] says what to connect to, `connection` does it and owns the thread on which everything
 //! runs; `names` has every key, `scripts` every script, `encoding` the stored form of a job; `enqueue`, `fetch`,
-//! `settle` and `lease` are the verbs, `watch` who is dead, `sleeper` what happens between fetches; `broker`, `consumer` and `session` the
-//! handles; `capability` the optional powers; `consistency` counts everything.
+//! `settle` and `lease` are the verbs, `watch` who is dead, `sleeper` what happens between fetches; `broker`, `consumer`
+//! and `session` the handles, `held` what a session has claimed; `capability` the optional powers; `consistency` counts
+//! everything.
 
 mod again;
 mod broker;
@@ -25,6 +26,7 @@ mod encoding;
 mod enqueue;
 mod error;
 mod fetch;
+mod held;
 mod lease;
 mod names;
 mod options;

@@ -1,6 +1,6 @@
 //! A claim-holding session: what the consumer's calls and the broker's own tasks share.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::encoding::Claim;
 use crate::error::closed;
+use crate::held::Held;
 use crate::names::{Names, QueueKeys};
 
 /// The numbers of fetches, unique within the process, so that no token comes twice.
@@ -29,6 +30,7 @@ pub(crate) struct Session {
     /// The queues of the set in its order; a receipt names them by their place.
     pub(crate) queues: Vec<(QueueName, QueueKeys)>,
     state: Mutex<State>,
+    pub(crate) held: Mutex<Held>,
     /// How many jobs a waiting fetch wants; zero when nobody waits.
     wanted: AtomicUsize,
     /// Wakes the waiting fetch.
@@ -57,8 +59,6 @@ struct State {
     buffer: VecDeque<Delivery>,
     failure: Option<Error>,
     shares: Shares,
-    /// Fetches whose answer was lost, with the time until which jobs they may have claimed are looked for.
-    lost_fetches: HashMap<u64, Instant>,
 }
 
 impl Session {
@@ -71,13 +71,13 @@ impl Session {
             buffer: VecDeque::new(),
             failure: None,
             shares: Shares::of(&options.queues),
-            lost_fetches: HashMap::new(),
         };
         Self {
             options,
             lease,
             queues,
             state: Mutex::new(state),
+            held: Mutex::default(),
             wanted: AtomicUsize::new(0),
             delivered: Notify::new(),
             hungry: Notify::new(),
@@ -208,8 +208,11 @@ impl Session {
         self.state.lock().shares.next(total)
     }
 
+    /// A number for a fetch that begins now.
     pub(crate) fn next_fetch(&self) -> u64 {
-        FETCHES.fetch_add(1, Ordering::Relaxed)
+        let fetch = FETCHES.fetch_add(1, Ordering::Relaxed);
+        self.held.lock().begin(fetch);
+        fetch
     }
 
     /// Puts claimed jobs where the next fetch finds them.
@@ -244,26 +247,13 @@ impl Session {
         let mut state = self.state.lock();
         state.first_fetch = FETCHES.load(Ordering::Relaxed);
         state.buffer.clear();
-        state.lost_fetches.clear();
+        drop(state);
+        self.held.lock().let_go();
     }
 
     /// A new identity, for one that was found dead.
     pub(crate) fn take_on(&self, id: String) {
         self.state.lock().id = id;
-    }
-
-    /// The answer of a fetch was lost: what it claimed must be looked for until `until`.
-    pub(crate) fn lose_fetch(&self, fetch: u64, until: Instant) {
-        self.state.lock().lost_fetches.insert(fetch, until);
-    }
-
-    /// The lost fetches, without those that have been looked for long enough.
-    pub(crate) fn lost_fetches(&self) -> Vec<u64> {
-        let mut state = self.state.lock();
-        let lost = state.lost_fetches.keys().copied().collect();
-        let now = Instant::now();
-        state.lost_fetches.retain(|_, until| *until > now);
-        lost
     }
 }
 

@@ -91,6 +91,16 @@ pub(crate) async fn settle(
     for (i, answer) in ended.into_iter().flatten().chain(moved) {
         answers[i] = answer;
     }
+    let mut held = session.held.lock();
+    for (settlement, answer) in settlements.iter().zip(&answers) {
+        // Fenced is an end too: it is not ours any more.
+        if matches!(answer, Ok(()) | Err(SettleError::Fenced))
+            && let Some(claim) = Claim::of(&settlement.receipt)
+        {
+            held.ended(claim);
+        }
+    }
+    drop(held);
     answers
 }
 
@@ -176,7 +186,7 @@ async fn move_on(inner: &Inner, session: &Session, step: Move) -> Result<(), Set
         let name = to.as_str().to_owned().into();
         inner.link.command(Lane::Data, "SADD", Some(inner.names.queues()), vec![name]).await?;
         let there = inner.names.queue(&to);
-        let keys = vec![there.jobs, there.ready, there.scheduled, there.wake, there.meta];
+        let keys = vec![there.jobs, there.ready, there.scheduled, there.wake, there.meta, there.dead, there.epitaphs];
         let place = if delay == 0 { "f".to_owned() } else { format!("d{delay}") };
         inner.link.eval(Lane::Data, &ENQUEUE, keys, vec![Bytes::from_static(b"0"), id(), value, place.into()]).await?;
         let end = End { claim, verdict: b"M", delay: 0, value: Bytes::new(), reason: Bytes::from_static(verdict) };
@@ -199,7 +209,9 @@ pub(crate) async fn bury_raw(
     reason: &DeathReason,
 ) -> Result<()> {
     let end = End { claim, verdict: b"U", delay: 0, value, reason: epitaph(reason) };
-    run(inner, session, usize::from(claim.queue), &[&end]).await.map(drop)
+    run(inner, session, usize::from(claim.queue), &[&end]).await?;
+    session.held.lock().ended(claim);
+    Ok(())
 }
 
 /// Hands claims back to the front of their queues, in the order in which they were made. A queue that fails keeps none

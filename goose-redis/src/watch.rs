@@ -21,7 +21,7 @@ const BEATS_PER_TURN: u32 = 10;
 pub(crate) type Sighting = (Bytes, i64);
 
 /// What the server of a queue answered when it was asked who is late there. When it did not answer, there is no look.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Look {
     pub(crate) queue: QueueName,
     pub(crate) at: Instant,
@@ -32,9 +32,9 @@ pub(crate) struct Look {
 ///
 /// A session is dead when the end of its lease is past on the server's clock *and* has not moved during two
 /// beats of ours. The second condition makes it immune to a server clock that jumps. When we were held up
-/// ourselves, or the server was away, everybody's lease may be over: everything seen is forgotten then, and everybody
-/// gets the time to connect again and to say that they live. All of it is known of each queue for itself: of
-/// several servers one may be away while the others answer.
+/// ourselves, or the server was away, everybody's lease may be over: everything seen is forgotten then. And when the server
+/// was away, or all that took longer than a lease, everybody gets the time to connect again and to say that they live. It
+/// is known of each queue for itself: of several servers one may be away while the others answer.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     contacts: HashMap<QueueName, Contact>,
@@ -50,6 +50,8 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 struct Contact {
     last_look: Instant,
+    /// Calls have failed since then.
+    missed_some: bool,
     /// Nobody is dead before this.
     quiet_until: Instant,
     /// The late sessions, and when each was seen like that for the first time.
@@ -85,6 +87,11 @@ impl Watch {
         &self.suspects
     }
 
+    /// Some calls of this beat have failed: those servers that do not answer may be away.
+    pub(crate) fn missed_some(&mut self) {
+        self.contacts.values_mut().for_each(|contact| contact.missed_some = true);
+    }
+
     /// Takes the looks of one beat; returns the sessions that are dead.
     pub(crate) fn look(&mut self, looks: Vec<Look>, lease: Duration) -> Vec<(QueueName, Sighting)> {
         let mut dead = Vec::new();
@@ -94,12 +101,28 @@ impl Watch {
                 self.contacts.remove(&queue);
                 continue;
             }
-            let contact = self.contacts.entry(queue.clone()).or_insert_with(|| Contact::begin(at));
+            // What is new to us may be on a server that was away until just now: the other queues know.
+            if !self.contacts.contains_key(&queue) {
+                let quiet_until = self.contacts.values().map(|contact| contact.quiet_until).max().unwrap_or(at);
+                let contact = Contact { last_look: at, missed_some: false, quiet_until, seen: HashMap::new() };
+                self.contacts.insert(queue.clone(), contact);
+            }
+            let Some(contact) = self.contacts.get_mut(&queue) else { continue };
             dead.extend(contact.look(late, at, lease).into_iter().map(|sighting| (queue.clone(), sighting)));
         }
         // One that does not answer is asked until it does when somebody is late there; the others have their next turn.
         self.suspects.retain(|queue| self.contacts.contains_key(queue));
         dead
+    }
+
+    /// When somebody may have been seen for long enough to be dead. To wait for the next beat could take nearly one more.
+    pub(crate) fn next_verdict(&self, now: Instant, lease: Duration) -> Option<Instant> {
+        let verdicts = self.contacts.values().filter_map(|contact| {
+            let oldest =
+                contact.seen.values().filter(|since| contact.verdict(**since, lease) > contact.last_look).min()?;
+            Some(contact.verdict(*oldest, lease))
+        });
+        verdicts.filter(|verdict| *verdict > now).min()
     }
 
     fn is_suspect(&self, queue: &QueueName) -> bool {
@@ -108,32 +131,36 @@ impl Watch {
 }
 
 impl Contact {
-    /// Where nobody has looked before, the server may have been away until just now.
-    fn begin(at: Instant) -> Self {
-        Self { last_look: at, quiet_until: at + RECONNECTED, seen: HashMap::new() }
-    }
-
     fn look(&mut self, late: Vec<Sighting>, at: Instant, lease: Duration) -> Vec<Sighting> {
         let interval = lease / BEATS_PER_LEASE;
         let since_last = at.saturating_duration_since(self.last_look);
         if since_last > interval * 5 / 2 {
             self.seen.clear();
-            let quiet = if since_last > lease { lease.max(RECONNECTED) } else { RECONNECTED };
+            let quiet = match () {
+                () if since_last > lease => lease.max(RECONNECTED),
+                () if self.missed_some => RECONNECTED,
+                () => Duration::ZERO,
+            };
             self.quiet_until = self.quiet_until.max(at + quiet);
         }
-        self.last_look = at;
+        (self.last_look, self.missed_some) = (at, false);
         let mut before = std::mem::take(&mut self.seen);
         let mut dead = Vec::new();
         // Many may be late at once, when a whole data centre is gone.
         for sighting in late {
             let since = before.remove(&sighting).unwrap_or(at);
-            // A little less than two intervals, for the looks are not exactly one apart.
-            if at >= self.quiet_until && at.saturating_duration_since(since) >= interval * 7 / 4 {
+            if at >= self.verdict(since, lease) {
                 dead.push(sighting.clone());
             }
             self.seen.insert(sighting, since);
         }
         dead
+    }
+
+    /// From when on a session is dead that has been late since then: a little less than two beats, for they are not exactly
+    /// one interval apart.
+    fn verdict(&self, since: Instant, lease: Duration) -> Instant {
+        self.quiet_until.max(since + lease / BEATS_PER_LEASE * 7 / 4)
     }
 }
 
@@ -171,10 +198,30 @@ mod tests {
         assert_eq!(looks(2, 1), [late(1)]);
         // It beat in between, though late.
         assert!(looks(3, 2).is_empty());
-        // We were asleep, and may have been the only ones who were not.
+        // We were held up, and others may have been, too.
         assert!(looks(8, 2).is_empty());
         assert!(looks(9, 2).is_empty());
         assert_eq!(looks(10, 2), [late(2)]);
+    }
+
+    /// Busy machines are late with their beats: that must not cost another one.
+    #[test]
+    fn the_time_of_the_next_verdict_is_known() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(at_a(&mut watch, start, &[], LEASE).is_empty());
+        assert_eq!(watch.next_verdict(start, LEASE), None);
+        assert!(at_a(&mut watch, start + BEAT, &[late(1)], LEASE).is_empty());
+        assert!(at_a(&mut watch, start + BEAT * 2, &[late(1), late(2)], LEASE).is_empty());
+        let first = start + BEAT + BEAT * 7 / 4;
+        assert_eq!(watch.next_verdict(start + BEAT * 2, LEASE), Some(first));
+        // A look that failed is made with the next beat, not at once again.
+        assert_eq!(watch.next_verdict(first, LEASE), None);
+        assert_eq!(at_a(&mut watch, first, &[late(1), late(2)], LEASE), [late(1)]);
+        assert_eq!(watch.next_verdict(first, LEASE), Some(first + BEAT));
+        // After an outage nobody is dead before the others could connect again.
+        let back = first + LEASE * 2;
+        assert!(at_a(&mut watch, back, &[late(1)], LEASE).is_empty());
+        assert_eq!(watch.next_verdict(back, LEASE), Some(back + LEASE));
     }
 
     /// However many there are, each gets its turn, and one that is suspected is not let go of in between.
@@ -204,6 +251,7 @@ mod tests {
             let (mut watch, start) = (Watch::default(), Instant::now());
             assert!(at_a(&mut watch, start, &[], LEASE).is_empty());
             for _ in 0..failed_beats {
+                watch.missed_some();
                 assert!(watch.look(Vec::new(), LEASE).is_empty());
             }
             let back = start + LEASE * 2;
@@ -214,22 +262,24 @@ mod tests {
         }
     }
 
-    /// Short leases do not make connecting quicker: neither after an outage, nor when we come new to a server that was
-    /// away until just now.
+    /// Short leases do not make connecting quicker.
     #[test]
-    fn everybody_has_the_time_to_connect_again_however_short_the_lease_is() {
+    fn after_an_outage_everybody_has_the_time_to_connect_again_however_short_the_lease_is() {
         let lease = LEASE / 60;
-        for gap in [None, Some(lease * 20), Some(lease * 9 / 10), Some(lease / 2)] {
+        for gap in [lease * 20, lease * 9 / 10, lease / 2] {
             let (mut watch, start) = (Watch::default(), Instant::now());
-            if gap.is_some() {
-                assert!(at_a(&mut watch, start, &[], lease).is_empty());
-                assert!(at_a(&mut watch, start + RECONNECTED, &[], lease).is_empty());
-            }
-            let back = start + RECONNECTED * 2 + gap.unwrap_or_default();
+            assert!(at_a(&mut watch, start, &[], lease).is_empty());
+            watch.missed_some();
+            let back = start + gap;
             for step in 0..119 {
-                assert!(at_a(&mut watch, back + lease * step / 6, &[late(1)], lease).is_empty(), "{gap:?}, {step}");
+                let at = back + lease * step / 6;
+                assert!(at_a(&mut watch, at, &[late(1)], lease).is_empty(), "{gap:?}, {step}");
+                // This one is new to us, and on the same server.
+                let other = look("b", at, &[late(1)]);
+                assert!(watch.look(vec![other], lease).is_empty(), "{gap:?}, {step}");
             }
-            assert_eq!(at_a(&mut watch, back + RECONNECTED, &[late(1)], lease), [late(1)], "{gap:?}");
+            let both = ["a", "b"].map(|queue| look(queue, back + RECONNECTED, &[late(1)]));
+            assert_eq!(watch.look(both.to_vec(), lease).len(), 2, "{gap:?}");
         }
     }
 
@@ -263,6 +313,7 @@ mod tests {
         assert!(at_a(&mut watch, start, &[], LEASE).is_empty());
         assert!(at_a(&mut watch, start + BEAT * 4, &[], LEASE).is_empty());
         assert!(at_a(&mut watch, start + BEAT * 6, &[late(1)], LEASE).is_empty());
+        watch.missed_some();
         assert!(watch.look(Vec::new(), LEASE).is_empty());
         assert_eq!(at_a(&mut watch, start + BEAT * 8, &[late(1)], LEASE), [late(1)]);
     }

@@ -4,6 +4,8 @@
 
 mod check;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use check::check;
@@ -27,7 +29,7 @@ async fn a_server_that_cannot_be_reached() {
     let port = goose_services::free_port();
     let begun = Instant::now();
     let error = refused_url(format!("redis://127.0.0.1:{port}")).await;
-    check(&error, ErrorKind::Unavailable, &["cannot connect", &format!("127.0.0.1:{port}"), "refused"]);
+    check(&error, ErrorKind::Unavailable, &["cannot connect", &format!("127.0.0.1:{port}"), "refused (os error"]);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     let error = refused_url("redis://no-such-host.invalid").await;
     check(&error, ErrorKind::Unavailable, &["no-such-host.invalid:6379", "host and port"]);
@@ -45,6 +47,39 @@ async fn somebody_else_listens_there() {
     let error = refused_url(format!("redis://127.0.0.1:{}", stranger(b""))).await;
     check(&error, ErrorKind::Unavailable, &["does not answer"]);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+/// To the client crate the end of a connection that is being made looks like a wrong answer.
+#[tokio::test]
+async fn a_server_that_goes_away_while_a_connection_is_made() {
+    for (url, last) in [("redis-cluster://HOST", "CLUSTER"), ("redis-sentinel://HOST?sentinelServiceName=jobs", "get-")]
+    {
+        let port = hanging_up_at(last, 1);
+        let error = refused_url(url.replace("HOST", &format!("127.0.0.1:{port}"))).await;
+        assert_ne!(error.kind(), ErrorKind::Misconfigured, "{error:#}");
+    }
+}
+
+/// Listens, agrees to everything, and hangs up when that is said, so many times; from then on at once.
+#[expect(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
+fn hanging_up_at(last: &'static str, times: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut left = times;
+        for mut stream in listener.incoming().flatten() {
+            let mut words = [0; 4096];
+            while left > 0 {
+                let Ok(n @ 1..) = stream.read(&mut words) else { break };
+                if String::from_utf8_lossy(&words[..n]).contains(last) {
+                    left -= 1;
+                    break;
+                }
+                let _ = stream.write_all(b"+OK\r\n");
+            }
+        }
+    });
+    port
 }
 
 #[tokio::test]
@@ -126,6 +161,13 @@ async fn a_server_without_lua() {
 }
 
 #[tokio::test]
+async fn an_ordinary_server_where_the_url_promises_a_sentinel() {
+    let server = Server::start();
+    let url = format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=jobs", server.port());
+    check(&refused_url(url).await, ErrorKind::Misconfigured, &["is no sentinel", "redis:// url"]);
+}
+
+#[tokio::test]
 async fn a_server_in_another_role_than_the_url_says() {
     let node = Server::with(&["--cluster-enabled", "yes"]);
     check(&refused_url(node.url()).await, ErrorKind::Misconfigured, &["use a redis-cluster:// url"]);
@@ -161,6 +203,6 @@ async fn settings_that_cannot_work_are_refused_before_anything_is_connected() {
     check(&refused(nowhere().prefix("a b")).await, ErrorKind::InvalidInput, &["prefix"]);
     check(&refused(nowhere().lease(Duration::ZERO)).await, ErrorKind::InvalidInput, &["lease"]);
     check(&refused(nowhere().username("me")).await, ErrorKind::InvalidInput, &["password"]);
-    check(&refused_url("localhost").await, ErrorKind::InvalidInput, &["redis://"]);
+    check(&refused_url("localhost").await, ErrorKind::InvalidInput, &["redis://", "valkey may stand for redis"]);
     check(&refused_url("redis-cluster://127.0.0.1:1/2").await, ErrorKind::InvalidInput, &["database 0"]);
 }

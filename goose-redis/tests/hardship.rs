@@ -10,10 +10,12 @@
 use std::time::{Duration, Instant};
 
 use goose_core::broker::capability::{JobFilter, Page};
-use goose_core::broker::{Broker, Consumer, ConsumerOptions, QueueSet, Settlement, Verdict};
+use goose_core::broker::{
+    Broker, Consumer, ConsumerOptions, DeathCause, DeathReason, Delivery, QueueSet, Settlement, Verdict,
+};
 use goose_core::{ErrorKind, Job, JobId, JobName, Payload, QueueName, Schedule, Timestamp};
 use goose_redis::{RedisBroker, RedisOptions};
-use goose_services::{Server, eventually};
+use goose_services::{Proxy, Server, eventually};
 
 fn job(queue: &str) -> Job {
     Job::new(JobName::new("a").unwrap(), QueueName::new(queue).unwrap(), Payload::message_pack(vec![1]))
@@ -32,6 +34,12 @@ async fn connect(server: &Server) -> RedisBroker {
 async fn consume(broker: &RedisBroker, queues: &[&str]) -> Box<dyn Consumer> {
     let queues = QueueSet::strict(queues.iter().copied()).unwrap();
     broker.consume(ConsumerOptions::new(queues, 10)).await.unwrap()
+}
+
+/// The next job, which is there or comes soon.
+async fn one(consumer: &dyn Consumer) -> Delivery {
+    let fetched = tokio::time::timeout(Duration::from_secs(10), consumer.fetch(1)).await;
+    fetched.expect("a job").unwrap().remove(0)
 }
 
 /// Whether the server blocks so many clients for us.
@@ -239,6 +247,51 @@ async fn a_prioritised_job_stands_in_line_once() {
     let fetched = consumer.fetch(10).await.unwrap();
     assert_eq!(fetched.iter().map(|delivery| delivery.job.id).collect::<Vec<_>>(), [id]);
     assert_eq!(broker.check_consistency().await.unwrap(), Vec::<String>::new());
+}
+
+/// A job that died in its retry queue is put into its own, and then taken away where it was. A quick worker may have it fail
+/// again before that: it comes back to where it was dead, and may be dead there once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_workers_overtake_loses_no_job() {
+    for dies_again in [false, true] {
+        let server = Server::start();
+        let link = Proxy::to(server.port());
+        let (broker, slow) = (connect(&server).await, RedisBroker::connect(&link.url()).await.unwrap());
+        let (own, retry) = (consume(&broker, &["q"]).await, consume(&broker, &["retry"]).await);
+        let mut job = job("q");
+        job.retry.retry_queue = Some(QueueName::new("retry").unwrap());
+        let id = job.id;
+        let fail = async || {
+            let fetched = one(&*own).await;
+            let mut job = Job::clone(&fetched.job);
+            job.attempts.retry_count = 1;
+            let verdict = Verdict::Retry { job: Box::new(job), delay: Duration::ZERO };
+            own.settle(&[Settlement::new(fetched.receipt, verdict)]).await.remove(0).unwrap();
+        };
+        let die = async || {
+            let fetched = one(&*retry).await;
+            let (job, reason) = (Box::new(Job::clone(&fetched.job)), DeathReason::new(DeathCause::Buried, "no use"));
+            retry.settle(&[Settlement::new(fetched.receipt, Verdict::Bury { job, reason })]).await.remove(0).unwrap();
+        };
+        broker.enqueue(vec![job]).await.unwrap();
+        fail().await;
+        die().await;
+        // Between the steps of the replay is more time than the worker needs.
+        link.delay(Duration::from_millis(300));
+        let replay = tokio::spawn(async move { slow.dead_jobs().unwrap().replay(id).await });
+        fail().await;
+        if dies_again {
+            die().await;
+        }
+        assert!(!replay.is_finished(), "the worker was not quick enough for this test");
+        assert!(replay.await.unwrap().unwrap());
+        let dead = broker.dead_jobs().unwrap();
+        assert_eq!(dead.find_by_id(id).await.unwrap().is_some(), dies_again);
+        if !dies_again {
+            assert_eq!(one(&*retry).await.job.id, id);
+        }
+        assert_eq!(broker.check_consistency().await.unwrap(), Vec::<String>::new());
+    }
 }
 
 /// Many callers share calls; while the server is away a call takes its whole time, and they must not wait for each

@@ -69,6 +69,7 @@ pub(crate) trait OpenSession: fmt::Debug + Send + Sync {
     fn stop(&self) -> BoxFuture<'_, Result<()>>;
 
     /// From now on it behaves as if its process had been killed.
+    #[cfg(feature = "fault-injection")]
     fn abandon(&self);
 }
 
@@ -201,11 +202,16 @@ impl Broker for RmqBroker {
                 return Ok(());
             }
             let (sessions, links) = (self.inner.sessions(), self.inner.links.clone());
-            let log = Arc::clone(&self.inner.log);
+            let (log, publisher) = (Arc::clone(&self.inner.log), Arc::clone(&self.inner.publisher));
             let end = self.inner.runtime.spawn(async move {
                 stop_all(sessions).await;
                 log.close().await;
-                tokio::join!(links.consume.close(), links.publish.close(), links.control.close());
+                publisher.finish(STOPS_WITHIN).await;
+                let goodbye = async {
+                    tokio::join!(links.consume.close(), links.publish.close(), links.control.close());
+                };
+                // A server that hangs does not answer.
+                let _ = tokio::time::timeout(STOPS_WITHIN, goodbye).await;
             });
             // It ends without an answer if another handle is closing at the same time.
             let _ = end.await;

@@ -66,7 +66,8 @@ impl Way {
     fn of(job: &Job, now: Timestamp, queue_type: QueueType) -> Self {
         let (delay, due) = match job.schedule {
             // By our own clock: AMQP has no way to ask the server for the time.
-            Schedule::At(time) => (time.since(now), time.max(now)),
+            // A past time is kept: jobs that are due go in the order of their times.
+            Schedule::At(time) => (time.since(now), time),
             Schedule::In(delay) => (delay, now.saturating_add(delay)),
             _ => {
                 let rank = if job.priority == Priority::Front { Rank::Front } else { Rank::Normal };
@@ -167,9 +168,12 @@ mod tests {
 
     #[test]
     fn a_past_time_and_no_delay_mean_now_and_before_the_normal_ones() {
-        for schedule in [Schedule::At(Timestamp::from_millis(1)), Schedule::At(NOW), Schedule::In(Duration::ZERO)] {
+        let past = Timestamp::from_millis(1);
+        for (schedule, ready_at) in
+            [(Schedule::At(past), past), (Schedule::At(NOW), NOW), (Schedule::In(Duration::ZERO), NOW)]
+        {
             let way = way(schedule);
-            assert_eq!((way.path, &way.ticket), (Path::NOW, &Ticket::now(Rank::Due, NOW)), "{schedule:?}");
+            assert_eq!((way.path, &way.ticket), (Path::NOW, &Ticket::now(Rank::Due, ready_at)), "{schedule:?}");
         }
     }
 

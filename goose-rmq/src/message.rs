@@ -5,7 +5,7 @@
 //!
 //! | header | type | what | left out when |
 //! |---|---|---|---|
-//! | `goose-rank` | text | `again`, `front`, `due` | normal |
+//! | `goose-rank` | text | `again`, `front`, `due`, `returned` | normal |
 //! | `goose-ready-at` | int | when it entered its queue or is due, ms since the epoch on the sender's clock | |
 //! | `goose-hold` | int | how early it can arrive, ms | 0 |
 //! | `goose-recoveries` | int | how often it was taken from a session that died | 0 |
@@ -31,6 +31,8 @@ pub(crate) enum Rank {
     Front,
     /// Its time has come: by that time.
     Due,
+    /// Was sent to a session that had not asked for it, and came back: in order, before the normal ones that stayed.
+    Returned,
     /// Normal: first in, first out.
     Normal,
 }
@@ -42,6 +44,7 @@ impl Rank {
             Self::Again => Some("again"),
             Self::Front => Some("front"),
             Self::Due => Some("due"),
+            Self::Returned => Some("returned"),
             Self::Normal => None,
         }
     }
@@ -52,6 +55,7 @@ impl Rank {
             None => Self::Normal,
             Some("front") => Self::Front,
             Some("due") => Self::Due,
+            Some("returned") => Self::Returned,
             Some(_) => Self::Again,
         }
     }
@@ -111,6 +115,12 @@ impl Ticket {
     /// Of a job that takes this path to its time.
     pub(crate) fn due(ready_at: Timestamp, path: Path) -> Self {
         Self { hold: path.hold(), goes_on: path.goes_on(), ..Self::now(Rank::Due, ready_at) }
+    }
+
+    /// Of the same job when it goes back to the front of its queue.
+    pub(crate) fn back(self, now: Timestamp) -> Self {
+        // One that is not due yet keeps its time.
+        Self { rank: Rank::Again, ready_at: self.ready_at.max(now), lease: None, ..self }
     }
 
     fn headers(&self) -> Table {
@@ -211,7 +221,6 @@ mod tests {
             tag: 1,
             redelivered: false,
             message_id: Some(message.message_id),
-            priority: message.priority,
             headers,
             body: message.body.to_vec(),
         }
@@ -228,7 +237,7 @@ mod tests {
         assert_eq!(message.headers, Table::from([("goose-ready-at".to_owned(), Value::Int(5))]));
         assert_eq!((message.priority, message.message_id), (NORMAL, job.id.to_string()));
         assert_eq!(codec::decode(&message.body).unwrap(), job);
-        for rank in [Rank::Again, Rank::Front, Rank::Due] {
+        for rank in [Rank::Again, Rank::Front, Rank::Due, Rank::Returned] {
             assert_eq!(out(&job, &Ticket::now(rank, Timestamp::EPOCH)).priority, HIGH, "{rank:?}");
         }
     }
@@ -282,7 +291,7 @@ mod tests {
     proptest! {
         #[test]
         fn tickets_read_back(
-            rank in prop::sample::select(vec![Rank::Again, Rank::Front, Rank::Due, Rank::Normal]),
+            rank in prop::sample::select(vec![Rank::Again, Rank::Front, Rank::Due, Rank::Returned, Rank::Normal]),
             recoveries in any::<u32>(), ready_at in any::<i64>(), hold in 0..i64::MAX as u64, goes_on in any::<bool>(),
             lease in prop::option::of("[a-z0-9/-]{1,60}"),
         ) {

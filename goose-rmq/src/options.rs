@@ -105,7 +105,7 @@ impl RmqOptions {
         }
     }
 
-    /// Another node of the same cluster, to go to when one is away. At most 16 in all.
+    /// Another node of the same cluster, to go to when one is away. At most 16 in all; a program begins with any of them.
     pub fn server(mut self, url: impl Into<String>) -> Self {
         self.urls.push(url.into());
         self

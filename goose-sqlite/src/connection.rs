@@ -11,19 +11,15 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::{SqlResult, translate_one};
 use crate::migrations::{check_owner, migrate};
 use crate::options::{Place, SqliteOptions, Synchronous};
+use crate::path::check_place;
 
 /// Opens the place the options name and makes it ready for use.
 pub(crate) fn open(options: &SqliteOptions) -> Result<Connection> {
     let Place::File(path) = &options.place else {
         return ready(Connection::open_in_memory().map_err(translate_one)?, options);
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("the folder {} does not exist, create it first", folder.display()),
-        ));
-    }
-    // No URI names: the path is a path.
+    check_place(path)?;
+    // SQLite was built to read URIs everywhere, so those have been refused before.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, error));
     opened

@@ -14,7 +14,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Reading order: [`SqliteOptions`] and `connection` open a file; `engine` is the one thread that owns it;
+//! Reading order: [`SqliteOptions`], `path` and `connection` open a file; `engine` is the one thread that owns it;
 //! `work` is what that thread is asked to do; `enqueue`, `fetch`, `settle`, `recover` and `lease` are the verbs,
 //! `places` moves a job between its states, the SQL of it all is in `sql`; `broker` and `consumer` are the handles; `capability` holds the optional powers.
 
@@ -33,6 +33,7 @@ mod lease;
 mod migrations;
 mod names;
 mod options;
+mod path;
 mod places;
 mod recover;
 mod session;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use goose_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use crate::SqliteBroker;
+use crate::path::check_words;
 
 /// How to open the embedded broker. Every setting has a default that is safe.
 ///
@@ -50,7 +51,7 @@ pub enum Synchronous {
 
 impl SqliteOptions {
     /// A file, created if it is not there. Its folder must exist, on a local disk: SQLite's locks do not work
-    /// on network file systems.
+    /// on network file systems. A path and nothing else: URIs and SQLite's `:memory:` are refused.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self::at(Place::File(path.as_ref().to_owned()))
     }
@@ -78,7 +79,7 @@ impl SqliteOptions {
         self
     }
 
-    /// How long a silent worker keeps its jobs; 6 s by default, 100 ms to one hour. It is renewed six times in that span,
+    /// How long a silent worker keeps its jobs; 6 s by default, 100 ms to 1 h. It is renewed six times in that span,
     /// and found dead at most a third of the span after its end: with the default within 8 s of a kill.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
@@ -116,7 +117,8 @@ impl SqliteOptions {
     /// Opens the broker, creating or upgrading the file where needed.
     ///
     /// # Errors
-    /// - [`ErrorKind::InvalidInput`]: a setting cannot work, or the folder of the file does not exist.
+    /// - [`ErrorKind::InvalidInput`]: a setting cannot work, the folder of the file does not exist, or the path is none:
+    ///   a URI, `:memory:`, a folder, a device, the address of a server.
     /// - [`ErrorKind::PermissionDenied`]: the file or its folder cannot be written.
     /// - [`ErrorKind::Corrupt`]: the file is damaged, or no SQLite database.
     /// - [`ErrorKind::Misconfigured`]: it is the database of another program.
@@ -128,8 +130,11 @@ impl SqliteOptions {
     }
 
     fn validate(&self) -> Result<()> {
+        if let Place::File(path) = &self.place {
+            check_words(path)?;
+        }
         if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&self.lease) {
-            let message = format!("the lease is {:?}, use 100ms to one hour", self.lease);
+            let message = format!("the lease is {:?}, use 100ms to 1h", self.lease);
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         Ok(())

@@ -236,7 +236,8 @@ impl WorkerBuilder {
         Ok(Worker::running(Engine::start(self.plan()?).await?))
     }
 
-    /// Starts the worker, runs it until `shutdown` is done, and stops it gracefully.
+    /// Starts the worker, runs it until `shutdown` is done, and stops it gracefully. For ctrl-C and SIGTERM give it
+    /// [`shutdown_signal`](crate::shutdown_signal):
     ///
     /// ```
     /// # use goose_worker::{JobArgs, Worker};
@@ -244,12 +245,15 @@ impl WorkerBuilder {
     /// # struct Ping(u32);
     /// # impl JobArgs for Ping { const NAME: &'static str = "ping"; }
     /// # async fn example(broker: impl goose_worker::broker::Broker) -> goose_worker::Result<()> {
-    /// let interrupted = async {
-    ///     let _ = tokio::signal::ctrl_c().await;
-    /// };
-    /// Worker::builder(broker).handle(|Ping(n)| async move { println!("{n}") }).run_until(interrupted).await
+    /// use goose_worker::shutdown_signal;
+    ///
+    /// Worker::builder(broker).handle(|Ping(n)| async move { println!("{n}") }).run_until(shutdown_signal()).await
     /// # }
     /// ```
+    ///
+    /// `Ok` says that the worker has ended cleanly, and not that every job has: handlers that outlive the grace period and
+    /// cannot be cut (blocking ones, and async ones that do not reach an `.await`) are named in the log as
+    /// warnings, and their jobs run again elsewhere when the lease ends.
     ///
     /// # Errors
     /// As [`start`](Self::start) and [`Worker::stop`].

@@ -50,10 +50,19 @@
 //!   is what they may say.
 //! - [`Middleware`] stands around each attempt; [`FailedAttempt`] and [`Death`] go to hooks; [`Observer`]
 //!   hears of every [`Event`].
-//! - [`Worker`] is the running thing; [`Health`] is how it is doing.
+//! - [`Worker`] is the running thing; [`Health`] is how it is doing. [`shutdown_signal`] waits for whoever wants it to stop.
+//!
+//! # What you see of it
 //!
 //! Everything a worker does is told to `tracing`: a span `job` of level `INFO` around each attempt, failures as
-//! `WARN`, deaths as `ERROR`, all else as `DEBUG` or `INFO`.
+//! `WARN`, deaths as `ERROR`, all else as `DEBUG` or `INFO`. **Without a subscriber nothing is seen**, of a handler that
+//! fails each time neither. With the crate `tracing-subscriber`, this is the first line of `main`:
+//!
+//! ```
+//! tracing_subscriber::fmt::init();
+//! ```
+//!
+//! [`WorkerBuilder::on_error`] and [`WorkerBuilder::on_death`] tell your own code.
 //!
 //! | feature | default | what |
 //! |---|---|---|
@@ -78,6 +87,7 @@ mod observers;
 mod options;
 mod pool;
 mod registry;
+mod shutdown_signal;
 mod state;
 mod worker;
 
@@ -96,6 +106,7 @@ pub use handler::{BlockingHandler, Handler};
 pub use hooks::{Death, FailedAttempt};
 pub use middleware::{Middleware, Next};
 pub use pool::Pool;
+pub use shutdown_signal::shutdown_signal;
 pub use worker::Worker;
 
 pub use goose_client::{self as client, BulkReport, Client, ClientBuilder, JobBuilder};
@@ -113,7 +124,13 @@ pub use goose_rmq as rmq;
 #[cfg(feature = "sqlite")]
 pub use goose_sqlite as sqlite;
 
-/// The program in the README is compiled with the tests.
-#[cfg(all(doctest, feature = "sqlite"))]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+/// The programs in pages for users are compiled with the tests, as a user has them: through this crate.
+#[cfg(all(doctest, feature = "sqlite", feature = "redis"))]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/brokers/sqlite.md")]
+    struct Sqlite;
+    #[doc = include_str!("../../docs/brokers/redis.md")]
+    struct Redis;
+}

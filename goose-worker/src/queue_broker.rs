@@ -361,12 +361,15 @@ impl Consumer for QueueConsumer {
 
     fn stop(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
-            let mut state = self.broker.state.lock();
-            if strikes(&mut state.faults.stop_panics) {
-                drop(state);
-                panic!("stop panicked");
+            let (panics, hangs) = {
+                let faults = &mut self.broker.state.lock().faults;
+                (strikes(&mut faults.stop_panics), faults.stop_hangs)
+            };
+            assert!(!panics, "stop panicked");
+            if hangs {
+                std::future::pending::<()>().await;
             }
-            state.seen.stops += 1;
+            self.broker.state.lock().seen.stops += 1;
             Ok(())
         })
     }

@@ -25,6 +25,7 @@ pub(crate) struct Faults {
     pub(crate) consumes_allowed: Option<usize>,
     pub(crate) claims_unsure: bool,
     pub(crate) settle_hangs: bool,
+    pub(crate) stop_hangs: bool,
 }
 
 /// What was asked of it.

@@ -75,6 +75,11 @@ impl Worker {
     /// grace period, cuts async handlers that outlive it and gives their jobs back, and ends the session.
     /// Blocking handlers that outlive it are left to their lease. An idle worker stops at once.
     ///
+    /// Whoever is left behind is named in the log, as a warning, and is no error.
+    ///
+    /// Beyond the grace period a stop has bounds as well: one second each for handing back and for cutting handlers, five
+    /// for a broker that does not take the last outcomes, five for one that does not end the session, one for hooks.
+    ///
     /// Any number of callers may wait for the same stop. It goes on when a caller gives up waiting. A
     /// handler that waits for it waits for itself, up to the grace period; let it call
     /// [`request_stop`](Self::request_stop).

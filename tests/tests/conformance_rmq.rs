@@ -1,6 +1,6 @@
 //! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server.
 //!
-//! The server is started by the first scenario that needs it; each scenario has a prefix of its own.
+//! The server is started before the first scenario; each scenario has a prefix of its own.
 //! `GOOSE_RABBITMQ_SERVER=COMMAND` names another server program. With `GOOSE_RABBITMQ_URL=amqp://…` that server is used
 //! instead of one of our own; what scenarios declare on it stays there.
 
@@ -14,15 +14,21 @@ use goose_core::{BoxFuture, Error, ErrorKind, JobId, QueueName, Result};
 use goose_rmq::{QueueType, RmqBroker, RmqOptions};
 use goose_services::rabbit::Rabbit;
 use goose_testkit::conformance::{Harness, Namespace, Process, Skip, libtest};
+use goose_tests::skips;
 
 const MAX_RECOVERIES: u32 = 2;
 
+/// Short, so that the recovery scenarios are.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
-    let server = Arc::new(Mutex::new(None));
+    // A list of the scenarios needs none. Otherwise it is started first: it may take longer than a scenario has patience.
+    let is_list = std::env::args().any(|argument| argument == "--list");
+    let server = Arc::new(Mutex::new((!is_list).then(At::find)));
     let on = |name, queue_type| Arc::new(OnRabbit { name, queue_type, server: Arc::clone(&server) });
     let harnesses = [on("classic", QueueType::Classic), on("quorum", QueueType::Quorum)];
     let outcome = libtest::main(harnesses.map(|harness| harness as Arc<dyn Harness>));
-    // Ends the server, also after it failed to start.
+    // Ends the server.
     drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
     outcome
 }
@@ -44,6 +50,14 @@ impl At {
             Self::Given(url) => url.clone(),
         }
     }
+
+    /// Whether its quorum queues know no priorities. That of somebody else is taken for a new one.
+    fn is_before_4(&self) -> bool {
+        match self {
+            Self::Own(rabbit) => rabbit.eval("list_to_binary(rabbit_misc:version())").starts_with("3."),
+            Self::Given(_) => false,
+        }
+    }
 }
 
 struct OnRabbit {
@@ -60,14 +74,14 @@ impl fmt::Debug for OnRabbit {
 
 impl OnRabbit {
     fn with_server<T>(&self, ask: impl FnOnce(&At) -> T) -> Result<T> {
-        let failed = || Error::new(ErrorKind::Unavailable, "the server did not start; the first failure says why");
+        let failed = || Error::new(ErrorKind::Unavailable, "a scenario panicked while it looked at the server");
         let mut server = self.server.lock().map_err(|_| failed())?;
         Ok(ask(server.get_or_insert_with(At::find)))
     }
 
     async fn open(&self, namespace: &Namespace) -> Result<RmqBroker> {
         let options = RmqOptions::new(self.with_server(At::url)?).prefix(namespace.as_str());
-        options.queue_type(self.queue_type).max_recoveries(MAX_RECOVERIES).open().await
+        options.queue_type(self.queue_type).max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
     }
 }
 
@@ -102,8 +116,9 @@ impl Harness for OnRabbit {
     }
 
     fn recovery_deadline(&self) -> Duration {
-        // The server sees at once that a killed process is gone. The rest is for a busy machine.
-        Duration::from_secs(5)
+        // The server sees at once that a killed process is gone. What was left at a stop goes back after a heartbeat. The
+        // rest is for a busy machine.
+        HEARTBEAT * 4
     }
 
     fn max_recoveries(&self) -> u32 {
@@ -111,39 +126,16 @@ impl Harness for OnRabbit {
     }
 
     fn skips(&self) -> Vec<Skip> {
-        let no_look =
-            "RabbitMQ hands out what is in a queue and cannot show it: a job cannot be found, listed or moved";
-        let no_knowledge = "RabbitMQ cannot tell what is in a queue: a deletion is kept until a worker meets the job";
-        let no_index = "RabbitMQ has no index of what lies in its queues: an id is kept once within a call only";
-        let blind = [
-            "enqueued_jobs::a_job_is_found_by_its_id",
-            "enqueued_jobs::a_running_or_scheduled_job_is_not_enqueued",
-            "enqueued_jobs::pages_visit_each_job_once_in_order",
-            "enqueued_jobs::a_page_outlives_changes",
-            "enqueued_jobs::filters_are_applied",
-            "enqueued_jobs::a_prioritised_job_comes_first",
-            "scheduled_jobs::a_scheduled_job_is_found_with_its_time",
-            "scheduled_jobs::retries_and_snoozes_are_scheduled_too",
-            "scheduled_jobs::pages_visit_each_job_once_in_order_of_time",
-            "scheduled_jobs::scheduled_filters_are_applied",
-            "scheduled_jobs::a_prioritised_job_runs_now_and_first",
+        let no_front =
+            "quorum queues have priorities from RabbitMQ 4.0 on: on 3.x what goes to the front goes to the end";
+        let fronts = [
+            "order::released_jobs_go_to_the_front_in_order",
+            "retry::a_retry_without_a_pause_goes_to_the_front",
+            "retry::a_snooze_without_a_pause_goes_to_the_front",
         ];
-        let unknowing = [
-            "enqueued_jobs::a_deletion_knows_what_waits",
-            "enqueued_jobs::a_running_job_cannot_be_deleted",
-            "scheduled_jobs::a_deletion_knows_what_is_scheduled",
-        ];
-        let ids = [
-            "lifecycle::the_same_id_is_kept_once_while_ready",
-            "lifecycle::the_same_id_is_kept_once_while_claimed",
-            "lifecycle::the_same_id_is_kept_once_while_scheduled",
-            "lifecycle::the_same_id_is_kept_once_while_dead",
-            "statistics::what_is_enqueued_again_counts_once",
-        ];
-        let blind = blind.map(|scenario| Skip::new(scenario, no_look));
-        let unknowing = unknowing.map(|scenario| Skip::new(scenario, no_knowledge));
-        let ids = ids.map(|scenario| Skip::new(scenario, no_index));
-        blind.into_iter().chain(unknowing).chain(ids).collect()
+        let is_flat = self.queue_type == QueueType::Quorum && self.with_server(At::is_before_4).unwrap_or(false);
+        let fronts = fronts.into_iter().filter(|_| is_flat).map(|scenario| Skip::new(scenario, no_front));
+        skips::rmq().into_iter().chain(fronts).collect()
     }
 
     /// Removes the scenario's queues and exchanges.

@@ -60,7 +60,11 @@ const COMMANDS: &[Command] = &[
             Flag { name: "--crash", value: None, about: "kill the worker half-way and let a second one take over" },
             Flag { name: "--db", value: Some("PATH"), about: "keep the jobs in this file (default: a temporary one)" },
             Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, redis or rmq" },
-            Flag { name: "--url", value: Some("URL"), about: "a server to use (default: one for this run)" },
+            Flag {
+                name: "--url",
+                value: Some("URL"),
+                about: "keep the jobs on this server, in keys or queues that begin with goose-quickstart; implies the broker (default: a server for this run)",
+            },
         ],
         others: Others::Refused,
         build: |given| Task::Quickstart(given.all),

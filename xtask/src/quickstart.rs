@@ -8,8 +8,7 @@ use crate::flags::value_of;
 use crate::{Result, services};
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
-    let url = value_of("--url", arguments);
-    let program = Program::for_broker(value_of("--broker", arguments).unwrap_or(OsStr::new("sqlite")), url);
+    let program = Program::for_run(arguments);
     let arguments = from_here(arguments);
     if let Some(broker) = program.to_serve {
         if let Some(server) = services::server_of(OsStr::new(broker)) {
@@ -28,6 +27,15 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// The one that the flags ask for.
+    fn for_run(arguments: &[OsString]) -> Self {
+        let url = value_of("--url", arguments);
+        let is_amqp = url.is_some_and(|url| url.as_encoded_bytes().starts_with(b"amqp"));
+        let implied = if is_amqp { "rmq" } else { "redis" };
+        let default = OsStr::new(if url.is_some() { implied } else { "sqlite" });
+        Self::for_broker(value_of("--broker", arguments).unwrap_or(default), url)
+    }
+
     pub(crate) fn for_broker(name: &OsStr, url: Option<&OsStr>) -> Self {
         let with_tls = ["rediss", "valkeys", "amqps"]
             .iter()
@@ -118,5 +126,16 @@ mod tests {
         assert_eq!(program("rmq", None), ("sqlite,rmq", Some("rmq")));
         assert_eq!(program("rmq", Some("amqp://x")), ("sqlite,rmq", None));
         assert_eq!(program("rmq", Some("amqps://x")), ("sqlite,rmq-tls", None));
+    }
+
+    #[test]
+    fn a_url_alone_means_redis() {
+        let features = |words: &[&str]| {
+            let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+            Program::for_run(&arguments).features
+        };
+        assert_eq!(features(&["--crash"]), "sqlite");
+        assert_eq!(features(&["--url", "redis://x"]), "sqlite,redis");
+        assert_eq!(features(&["--url", "redis://x", "--broker", "sqlite"]), "sqlite");
     }
 }

@@ -20,7 +20,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The call went out and its answer was lost: it may or may not have happened.
     ///
-    /// An enqueue may be repeated with the *same job id* without making two jobs of it. Only a job that was stored and
+    /// An enqueue may be repeated with the *same job id* without making two jobs of it; of a single job
+    /// [`Error::job_id`](crate::Error::job_id) has it. Only a job that was stored and
     /// has already finished in the meantime is no longer known, and runs once more: at least once.
     OutcomeUnknown,
     /// The broker has no room left. Enqueues succeed again when there is room; workers make it, as far as the broker can

@@ -16,7 +16,13 @@ use crate::scripts::{ENQUEUE, ONE_DEAD};
 
 /// A dead job of one queue.
 pub(crate) async fn find_dead_in(inner: &Inner, queue: &QueueName, id: JobId) -> Result<Option<DeadJob>> {
-    inner.one_dead(queue, b"?", id, Bytes::new()).await
+    Ok(inner.one_dead(queue, b"?", id, Bytes::new(), Bytes::new()).await?.map(|found| found.dead))
+}
+
+/// A dead job, and the time of its death as the server has it: to the microsecond, and another one with each death.
+struct Found {
+    dead: DeadJob,
+    died: Bytes,
 }
 
 impl Inner {
@@ -30,18 +36,19 @@ impl Inner {
         Ok(self.queues().await?.into_iter().map(list).collect())
     }
 
-    /// Does something to one dead job of a queue.
+    /// Does something to one dead job of a queue; if a time is given, only when it has not died again since.
     async fn one_dead(
         &self,
         queue: &QueueName,
         what: &'static [u8],
         id: JobId,
         value: Bytes,
-    ) -> Result<Option<DeadJob>> {
+        died: Bytes,
+    ) -> Result<Option<Found>> {
         let k = self.names.queue(queue);
         let keys =
             [&k.jobs, &k.ready, &k.dead, &k.epitaphs, &k.meta, &k.wake, &k.recoveries].map(Bytes::clone).to_vec();
-        let args = vec![Bytes::from_static(what), id_bytes(id), value];
+        let args = vec![Bytes::from_static(what), id_bytes(id), value, died];
         let mut fields = self.link.eval(Lane::Data, &ONE_DEAD, keys, args).await?.into_array()?.into_iter();
         if fields.next().map_or(Ok(0), Reply::into_int)? == 0 {
             return Ok(None);
@@ -49,35 +56,39 @@ impl Inner {
         let (Some(value), Some(died), Some(epitaph)) = (fields.next(), fields.next(), fields.next()) else {
             return Ok(None);
         };
-        let died = died.into_text()?.parse().unwrap_or(0.0);
-        Ok(Some(dead_job(id, queue.clone(), &value.into_bytes()?, died, &epitaph.into_text()?)))
+        let died = died.into_text()?;
+        let time = died.parse().unwrap_or(0.0);
+        let dead = dead_job(id, queue.clone(), &value.into_bytes()?, time, &epitaph.into_text()?);
+        Ok(Some(Found { dead, died: died.into() }))
     }
 
-    async fn find_dead_anywhere(&self, id: JobId) -> Result<Option<DeadJob>> {
+    async fn find_dead_anywhere(&self, id: JobId) -> Result<Option<Found>> {
         for queue in self.queue_names().await? {
-            if let Some(dead) = self.one_dead(&queue, b"?", id, Bytes::new()).await? {
-                return Ok(Some(dead));
+            if let Some(found) = self.one_dead(&queue, b"?", id, Bytes::new(), Bytes::new()).await? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
     /// Puts a dead job back in line, with all its retries, in its own queue; `false` for what cannot be decoded.
-    async fn replay(&self, dead: &DeadJob) -> Result<bool> {
+    async fn replay(&self, Found { dead, died }: Found) -> Result<bool> {
         let Some(job) = dead.job() else { return Ok(false) };
         let mut job = Job::clone(job);
         job.attempts.retry_count = 0;
         job.attempts.parked = None;
         let value = encoding::encode(&job, Kind::Scheduled, self.clock.now());
         if job.queue == dead.queue {
-            return Ok(self.one_dead(&dead.queue, b"r", dead.id, value).await?.is_some());
+            return Ok(self.one_dead(&dead.queue, b"r", dead.id, value, died).await?.is_some());
         }
         // It died in its retry queue, which may live on another node: put where it belongs first.
         let there = self.names.queue(&job.queue);
         let keys = vec![there.jobs, there.ready, there.scheduled, there.wake, there.meta];
         let args = vec![Bytes::from_static(b"0"), id_bytes(dead.id), value, Bytes::from_static(b"f")];
         self.link.eval(Lane::Data, &ENQUEUE, keys, args).await?;
-        Ok(self.one_dead(&dead.queue, b"d", dead.id, Bytes::new()).await?.is_some())
+        // By now it may have failed and come back, and even be dead again: then this is another death, and stays.
+        self.one_dead(&dead.queue, b"d", dead.id, Bytes::new(), died).await?;
+        Ok(true)
     }
 }
 
@@ -118,15 +129,16 @@ impl DeadJobs for RedisBroker {
                 let Some(oldest) = self.inner.merged(&lists, None, "+inf", 1).await?.pop() else { return Ok(None) };
                 let dead = oldest.dead()?;
                 // Whoever removes it has it.
-                if let Some(popped) = self.inner.one_dead(&dead.queue, b"d", dead.id, Bytes::new()).await? {
-                    return Ok(Some(popped));
+                let popped = self.inner.one_dead(&dead.queue, b"d", dead.id, Bytes::new(), Bytes::new()).await?;
+                if let Some(popped) = popped {
+                    return Ok(Some(popped.dead));
                 }
             }
         })
     }
 
     fn find_by_id(&self, id: JobId) -> BoxFuture<'_, Result<Option<DeadJob>>> {
-        Box::pin(self.inner.find_dead_anywhere(id))
+        Box::pin(async move { Ok(self.inner.find_dead_anywhere(id).await?.map(|found| found.dead)) })
     }
 
     fn find<'a>(&'a self, filter: &'a JobFilter, page: Page) -> BoxFuture<'a, Result<Paged<DeadJob>>> {
@@ -144,7 +156,7 @@ impl DeadJobs for RedisBroker {
     fn replay(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
         Box::pin(async move {
             match self.inner.find_dead_anywhere(id).await? {
-                Some(dead) => self.inner.replay(&dead).await,
+                Some(found) => self.inner.replay(found).await,
                 None => Ok(false),
             }
         })
@@ -169,8 +181,8 @@ impl DeadJobs for RedisBroker {
             let mut replayed = 0;
             // Each goes to the front, so the one that died first comes last.
             for (queue, id) in chosen.into_iter().rev() {
-                if let Some(dead) = find_dead_in(&self.inner, &queue, id).await? {
-                    replayed += u64::from(self.inner.replay(&dead).await?);
+                if let Some(found) = self.inner.one_dead(&queue, b"?", id, Bytes::new(), Bytes::new()).await? {
+                    replayed += u64::from(self.inner.replay(found).await?);
                 }
             }
             Ok(replayed)
@@ -180,7 +192,9 @@ impl DeadJobs for RedisBroker {
     fn delete(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
         Box::pin(async move {
             match self.inner.find_dead_anywhere(id).await? {
-                Some(dead) => Ok(self.inner.one_dead(&dead.queue, b"d", id, Bytes::new()).await?.is_some()),
+                Some(Found { dead, .. }) => {
+                    Ok(self.inner.one_dead(&dead.queue, b"d", id, Bytes::new(), Bytes::new()).await?.is_some())
+                }
                 None => Ok(false),
             }
         })

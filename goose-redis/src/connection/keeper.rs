@@ -1,16 +1,22 @@
 //! Keeps one connection alive for ever: opens it, watches it, opens the next.
+//!
+//! The connection for heartbeats leads. Its calls have the shortest limit, so it is the first to find that a server hangs;
+//! when it then comes to another server, because a replica has taken over, the others follow.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fred::types::config::Server;
+use goose_core::ErrorKind;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::attempts::Attempts;
 use super::classify::Fault;
 use super::config::Setup;
 use super::pace::Pace;
@@ -19,6 +25,9 @@ use super::wire::{End, Wire};
 
 /// A connection that has lasted this long was a good one: the next is tried at once again.
 const GOOD: Duration = Duration::from_secs(2);
+
+/// The connection that the others follow to another server.
+const LEADING: &str = "beat";
 
 /// One connection of each link looks again at the server, for all of them.
 const LOOKING: &str = "data";
@@ -43,6 +52,23 @@ enum State {
 pub(super) struct Vitals {
     pub(super) reconnects: AtomicU64,
     pub(super) last_error: Mutex<Option<String>>,
+    lead: watch::Sender<Lead>,
+}
+
+/// Where the leading connection has come to.
+#[derive(Debug, Clone)]
+struct Lead {
+    nodes: Vec<Server>,
+    /// The server that knew the way.
+    through: Option<Server>,
+    /// How those are to end that lead elsewhere.
+    end: End,
+}
+
+impl Default for Lead {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), through: None, end: End::Gentle }
+    }
 }
 
 impl Keeper {
@@ -113,20 +139,34 @@ impl Drop for Keeper {
 }
 
 async fn keep(setup: Arc<Setup>, role: &'static str, vitals: Arc<Vitals>, tell: watch::Sender<State>) {
-    let mut pace = Pace::reconnecting();
     let mut servers = Servers::new(&setup);
-    let mut failures = 0;
+    let mut pace = Pace::reconnecting(setup.seeds.len());
+    let mut lead = vitals.lead.subscribe();
+    let mut attempts = Attempts::new(&setup, role);
+    let (mut failures, mut doubted) = (0, false);
+    // How the last connection ended.
+    let mut end = End::Gentle;
     loop {
-        let fault = match Wire::open(&setup, role, servers.next()).await {
-            Ok((wire, router)) => {
-                failures = 0;
+        lead.mark_unchanged();
+        let first = servers.next();
+        let fault = match attempts.next(first.clone()).await {
+            Some(Ok((wire, router))) => {
+                (failures, doubted) = (0, false);
                 servers.learn(wire.nodes());
                 let since = Instant::now();
+                if role == LEADING {
+                    vitals.lead.send_replace(Lead { nodes: wire.nodes(), through: Some(first), end });
+                }
                 tell.send_replace(State::Up(wire.clone()));
                 if role == LOOKING && vitals.reconnects.load(Ordering::Relaxed) > 0 {
+                    tracing::info!(at = setup.place(), "connected to redis again");
                     tokio::spawn(look_again(wire.clone(), Arc::clone(&setup), Arc::clone(&vitals)));
                 }
-                let fault = wire.serve(router).await;
+                let fault = tokio::select! {
+                    fault = wire.serve(router) => fault,
+                    never = follow(&wire, &mut lead, &mut servers), if role != LEADING => match never {},
+                };
+                end = if wire.end() == End::AtOnce { End::AtOnce } else { End::Gentle };
                 vitals.reconnects.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(role, fault = fault.summary(), "lost the connection to redis, connecting again");
                 if since.elapsed() >= GOOD {
@@ -134,16 +174,54 @@ async fn keep(setup: Arc<Setup>, role: &'static str, vitals: Arc<Vitals>, tell: 
                 }
                 fault
             }
-            Err(fault) => {
+            Some(Err(fault)) => {
+                // A server that goes away in the middle can look like the wrong one, and whoever waits for a connection
+                // would be told to mend the settings. So it takes two attempts to be sure.
+                if fault.kind == ErrorKind::Misconfigured && !std::mem::replace(&mut doubted, true) {
+                    sleep(pace.pause()).await;
+                    continue;
+                }
+                doubted = fault.kind == ErrorKind::Misconfigured;
                 failures += 1;
                 tracing::debug!(role, failures, fault = fault.summary(), "cannot connect to redis");
                 fault
             }
+            None => {
+                // Not a failure yet, and it has taken its time already.
+                tell.send_replace(State::Down(Fault::unavailable("the server does not answer"), failures));
+                continue;
+            }
         };
         *vitals.last_error.lock() = Some(fault.summary());
         tell.send_replace(State::Down(fault, failures));
-        sleep(pace.pause()).await;
+        tokio::select! {
+            () = sleep(pace.pause()) => {}
+            () = found(&mut lead, &mut servers), if role != LEADING => {}
+        }
     }
+}
+
+/// Waits until the leading connection has been made: whoever is still looking asks where it was.
+async fn found(lead: &mut watch::Receiver<Lead>, servers: &mut Servers<'_>) {
+    // The sender is in the vitals, which outlive this.
+    if lead.changed().await.is_ok() {
+        servers.begin_with(lead.borrow_and_update().through.clone());
+    } else {
+        std::future::pending().await
+    }
+}
+
+/// Gives a connection up when the leading one has come to other servers than this one has.
+async fn follow(wire: &Wire, lead: &mut watch::Receiver<Lead>, servers: &mut Servers<'_>) -> Infallible {
+    // The sender is in the vitals, which outlive this.
+    while lead.changed().await.is_ok() {
+        let lead = lead.borrow_and_update();
+        if wire.nodes().iter().any(|node| !lead.nodes.contains(node)) {
+            servers.begin_with(lead.through.clone());
+            wire.give_up(lead.end);
+        }
+    }
+    std::future::pending().await
 }
 
 /// Whom to ask for the way in, one after the other.
@@ -152,18 +230,27 @@ struct Servers<'a> {
     /// The nodes of the last connection to a cluster; those of the URL may be gone for good by now.
     learnt: Vec<Server>,
     turn: usize,
+    /// Who is known to know.
+    favourite: Option<Server>,
 }
 
 impl<'a> Servers<'a> {
     fn new(setup: &'a Setup) -> Self {
-        Self { setup, learnt: Vec::new(), turn: 0 }
+        Self { setup, learnt: Vec::new(), turn: 0, favourite: None }
     }
 
-    fn next(&mut self) -> &Server {
+    fn begin_with(&mut self, favourite: Option<Server>) {
+        self.favourite = favourite;
+    }
+
+    fn next(&mut self) -> Server {
+        if let Some(favourite) = self.favourite.take() {
+            return favourite;
+        }
         let seeds = &self.setup.seeds;
         let turn = self.turn % (seeds.len() + self.learnt.len());
         self.turn = turn + 1;
-        seeds.get(turn).unwrap_or_else(|| &self.learnt[turn - seeds.len()])
+        seeds.get(turn).unwrap_or_else(|| &self.learnt[turn - seeds.len()]).clone()
     }
 
     fn learn(&mut self, nodes: Vec<Server>) {

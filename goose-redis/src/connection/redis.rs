@@ -1,6 +1,7 @@
 //! The link over fred: a thread, a connection for jobs and one for heartbeats.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use fred::bytes::Bytes;
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::call::Call;
 use super::config::Setup;
@@ -35,7 +36,7 @@ pub(crate) async fn open(options: &RedisOptions, scripts: &'static [&'static Scr
     let probe_keys = Names::new(options.key_prefix()).probe();
     let vitals = Arc::new(Vitals::default());
     let keep = |role| Keeper::start(runtime.handle(), Arc::clone(&setup), role, Arc::clone(&vitals));
-    let lanes = Arc::new(Lanes { data: keep("data"), beat: keep("beat") });
+    let lanes = Arc::new(Lanes { data: keep("data"), beat: keep("beat"), asking: tokio::sync::Mutex::default() });
     let check = {
         let (setup, lanes) = (Arc::clone(&setup), Arc::clone(&lanes));
         runtime.spawn(async move {
@@ -64,6 +65,29 @@ struct RedisLink {
 struct Lanes {
     data: Keeper,
     beat: Keeper,
+    /// Held while the server is asked whether it answers.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Lanes {
+    /// A call for jobs. One that waits for as long as a heartbeat may makes sure that there is one: who has no session sends
+    /// none, and would learn only by the time limit of its calls that the server hangs and another has taken over.
+    async fn run_data(&self, call: &Call, setup: &Setup, at_risk: impl Fn(bool)) -> Result<Reply> {
+        let mut answer = pin!(call.run(&self.data, setup.data_limit, at_risk));
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer,
+                () = sleep(setup.beat_limit) => {}
+            }
+            // One asks for all.
+            let Ok(_asking) = self.asking.try_lock() else { continue };
+            let time = Call::command("TIME", None, Vec::new(), call.slot());
+            tokio::select! {
+                answer = &mut answer => return answer,
+                _ = time.run(&self.beat, setup.beat_limit, |_| {}) => {}
+            }
+        }
+    }
 }
 
 impl fmt::Debug for RedisLink {
@@ -81,21 +105,17 @@ impl fmt::Debug for RedisLink {
 impl RedisLink {
     /// Runs a call on our own thread.
     async fn run(&self, lane: Lane, call: Call) -> Result<Reply> {
-        let limit = match lane {
-            Lane::Data => self.setup.data_limit,
-            Lane::Beat => self.setup.beat_limit,
-        };
-        let lanes = Arc::clone(&self.lanes);
+        let (lanes, setup) = (Arc::clone(&self.lanes), Arc::clone(&self.setup));
         let at_risk = Arc::new(AtomicBool::new(false));
         let harmless = call.repeat() == Repeat::Always;
         let task = {
             let at_risk = Arc::clone(&at_risk);
             self.runtime.spawn(async move {
-                let keeper = match lane {
-                    Lane::Data => &lanes.data,
-                    Lane::Beat => &lanes.beat,
-                };
-                call.run(keeper, limit, |is| at_risk.store(is, Ordering::Release)).await
+                let at_risk = |is| at_risk.store(is, Ordering::Release);
+                match lane {
+                    Lane::Data => lanes.run_data(&call, &setup, at_risk).await,
+                    Lane::Beat => call.run(&lanes.beat, setup.beat_limit, at_risk).await,
+                }
             })
         };
         match task.await {

@@ -21,7 +21,7 @@ use super::config::Setup;
 /// How many calls may be on their way at once; more wait. It bounds memory when the server is slow.
 const IN_FLIGHT: u32 = 10_000;
 /// How long one attempt to connect may take, on a cluster including that to all primaries.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long the calls in flight may take to be answered on a connection that is given up for another.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
@@ -129,7 +129,7 @@ impl Wire {
         };
         let limit = deadline.saturating_duration_since(Instant::now());
         if limit.is_zero() {
-            return Err(Fault::unavailable("no time was left"));
+            return Err(Fault::out_of_time());
         }
         let hash = request.slot.map_or(ClusterHash::Random, ClusterHash::Custom);
         let command = CustomCommand::new_static(request.command, hash, request.blocking);
@@ -162,6 +162,11 @@ impl Wire {
             *current = end.max(*current);
             worse
         });
+    }
+
+    /// Whether and how it was given up.
+    pub(super) fn end(&self) -> End {
+        *self.0.end.borrow()
     }
 
     /// Serves until the connection breaks or is given up; returns why.

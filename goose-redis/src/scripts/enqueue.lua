@@ -1,9 +1,10 @@
 -- Takes jobs into one queue: all of them, or, when the server has no room, none.
 -- KEYS  1 jobs  2 ready  3 scheduled  4 wake  5 meta
+--       then, for jobs that come from another queue where they are alive: 6 dead  7 epitaphs
 -- ARGV  1 how many go to the end  then per such job: id, value
 --       then per other job: id, value, place ('f' front, 'a'<ms> due at, 'd'<ms> due after)
 -- returns  1 when the server knew nothing of the queue, else 0
-local J, R, S, N, M = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local J, R, S, N, M, D, E = unpack(KEYS)
 local call, sub = redis.call, string.sub
 local ends = tonumber(ARGV[1])
 local base = 1 + ends * 2
@@ -17,6 +18,14 @@ for i = 1, ends do ids[i] = ARGV[i * 2] end
 for i = 1, others do ids[ends + i] = ARGV[base + i * 3 - 2] end
 -- An id that is already there is left as it is: enqueuing again after an unknown outcome is safe.
 local held = call('HMGET', J, unpack(ids))
+-- A dead job that is being replayed elsewhere, and comes back before it was taken away here: the living one counts.
+local revived = {}
+if D then
+  call('ZCARD', D); call('HLEN', E)
+  for i = 1, #ids do
+    if held[i] and call('ZSCORE', D, ids[i]) then held[i] = false; revived[#revived + 1] = ids[i] end
+  end
+end
 local values, last, front, due, seen = {}, {}, {}, {}, {}
 for i = 1, ends do
   local id, value = ids[i], ARGV[i * 2 + 1]
@@ -47,6 +56,7 @@ end
 if #values == 0 then return 0 end
 -- HSET is refused when memory is full, and nothing was written before it.
 call('HSET', J, unpack(values))
+if #revived > 0 then call('ZREM', D, unpack(revived)); call('HDEL', E, unpack(revived)) end
 if #last > 0 then call('RPUSH', R, unpack(last)) end
 if #front > 0 then
   local reversed = {}

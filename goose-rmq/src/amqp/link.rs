@@ -131,6 +131,7 @@ impl Link {
     }
 
     /// Ends for good as a killed process would: the sockets are closed, nothing is said.
+    #[cfg(any(test, feature = "fault-injection"))]
     pub(crate) fn abandon(&self) {
         if let Current::Connected(connection) = self.current.send_replace(Current::Closed) {
             connection.cut();
@@ -147,6 +148,8 @@ impl Link {
                 over = self.until_over(&*connection) => over,
                 _ = closed.wait_for(|current| matches!(current, Current::Closed)) => return,
             };
+            // First the reason: whoever learns that it is over may ask for it.
+            *self.last_error.lock() = Some(format!("{over:#}"));
             // Not if it was closed meanwhile.
             let is_closed = self.change(Current::Connecting);
             self.blocked.send_replace(None);
@@ -155,7 +158,6 @@ impl Link {
                 return;
             }
             tracing::warn!(role = ?self.role, error = format!("{over:#}"), "lost the connection to the server; will connect again");
-            *self.last_error.lock() = Some(format!("{over:#}"));
             self.connect.ended(self.role, &format!("{over:#}"), false);
             drop(connection);
             connection = tokio::select! {

@@ -12,8 +12,12 @@ impl EnqueuedJobs for Powers {
     }
 
     fn size<'a>(&'a self, queue: &'a QueueName) -> BoxFuture<'a, Result<u64>> {
-        let name = self.topology.names.ready(queue);
-        Box::pin(self.run(|powers| async move { Ok(powers.ready_in(&name).await?.unwrap_or(0)) }))
+        let queue = queue.clone();
+        Box::pin(self.run(|powers| async move {
+            let Some(ready) = powers.ready_in(&powers.topology.names.ready(&queue)).await? else { return Ok(0) };
+            let held = powers.log.holdings().await?.get(&queue).map_or(0, |(_, held)| *held);
+            Ok(ready + held)
+        }))
     }
 
     fn find_by_id(&self, _: JobId) -> BoxFuture<'_, Result<Option<Job>>> {

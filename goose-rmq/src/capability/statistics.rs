@@ -17,9 +17,10 @@ impl Powers {
             counts.ready = self.ready_in(&self.topology.names.ready(&queue)).await?.unwrap_or(0);
             all.insert(queue, counts);
         }
-        for (queue, running) in self.log.running().await? {
+        for (queue, (running, held)) in self.log.holdings().await? {
             if let Some(counts) = all.get_mut(&queue) {
                 counts.running = running;
+                counts.ready += held;
             }
         }
         for (queue, dead) in self.dead.sizes().await? {

@@ -200,8 +200,9 @@ impl Index {
     pub(super) fn sizes(&self) -> Vec<(QueueName, u64)> {
         let mut sizes = self.queues.clone();
         for offset in self.claims.iter().filter(|(_, claim)| !claim.has_lapsed()).map(|(offset, _)| offset) {
-            let queue = self.deaths.get(offset).and_then(|dead| sizes.get_mut(&dead.queue));
-            queue.map(|count| *count -= 1);
+            if let Some(count) = self.deaths.get(offset).and_then(|dead| sizes.get_mut(&dead.queue)) {
+                *count -= 1;
+            }
         }
         sizes.into_iter().collect()
     }
@@ -222,6 +223,12 @@ impl Index {
         let (last, _) = self.deaths.last_key_value()?;
         let lapsed = self.claims.iter().filter(|(_, claim)| claim.has_lapsed());
         Some((*last, lapsed.map(|(offset, claim)| Known(*offset, Some(Text(claim.by)))).collect()))
+    }
+
+    /// As if a minute had passed.
+    #[cfg(test)]
+    pub(super) fn lapse(&mut self) {
+        self.claims.values_mut().for_each(|claim| claim.lapses_at = Instant::now());
     }
 
     /// Forgets what the server has cut off, and says how many.
@@ -277,7 +284,7 @@ mod tests {
         }
 
         fn lapse(&mut self) {
-            self.index.claims.values_mut().for_each(|claim| claim.lapses_at = Instant::now());
+            self.index.lapse();
         }
     }
 
@@ -356,7 +363,9 @@ mod tests {
     #[test]
     fn pages_go_on_behind_a_place_that_is_gone() {
         let (mut dead, all) = (Fixture::new(), ids::<5>());
-        all.iter().for_each(|id| drop(dead.die(*id, "q", 1)));
+        for id in all {
+            dead.die(id, "q", 1);
+        }
         let first = dead.index.after(None, 2);
         assert_eq!(first.iter().map(|place| place.id).collect::<Vec<_>>(), all[..2]);
         dead.note(&Note::Remove { deaths: vec![first[1].known(), Known(2, None)] });

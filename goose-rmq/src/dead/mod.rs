@@ -8,6 +8,8 @@ mod bury;
 mod death;
 mod index;
 mod note;
+#[cfg(test)]
+mod on_a_server;
 mod replay;
 
 use std::sync::Arc;

@@ -19,30 +19,37 @@ impl Log {
         let mut sessions = self.census().await?;
         sessions.sort_by_key(SessionSaid::started_at);
         let worker = |session: SessionSaid| {
-            let running = session.queues.iter().map(|(_, jobs)| jobs).sum();
+            let running = session.queues.iter().map(|(_, running, _)| running).sum();
             let (worker, started_at) = (session.worker(), session.started_at());
-            LiveWorker::new(worker, session.queues.into_iter().map(|(queue, _)| queue.0).collect(), started_at, running)
+            LiveWorker::new(
+                worker,
+                session.queues.into_iter().map(|(queue, ..)| queue.0).collect(),
+                started_at,
+                running,
+            )
         };
         Ok(sessions.into_iter().map(worker).collect())
     }
 
-    /// How many jobs of each queue the open sessions hold.
-    pub(crate) async fn running(&self) -> Result<BTreeMap<QueueName, u64>> {
-        let mut running = BTreeMap::new();
-        for (queue, jobs) in self.census().await?.into_iter().flat_map(|session| session.queues) {
-            *running.entry(queue.0).or_default() += jobs;
+    /// What the open sessions have of each queue: how many jobs are handed out, and how many are not and count as ready.
+    pub(crate) async fn holdings(&self) -> Result<BTreeMap<QueueName, (u64, u64)>> {
+        let mut holdings: BTreeMap<QueueName, (u64, u64)> = BTreeMap::new();
+        for (queue, running, held) in self.census().await?.into_iter().flat_map(|session| session.queues) {
+            let sum = holdings.entry(queue.0).or_default();
+            *sum = (sum.0 + running, sum.1 + held);
         }
-        Ok(running)
+        Ok(holdings)
     }
 
     async fn census(&self) -> Result<Vec<SessionSaid>> {
+        self.catch_up().await?;
+        if self.stream.state().content.sessions.is_empty() {
+            return Ok(Vec::new());
+        }
         let asked = match self.say(Said::Census).await {
             Ok(offset) => offset,
             // The server takes in nothing at present, so nobody could answer. What is known has to do.
-            Err(error) if error.kind() == ErrorKind::Blocked => {
-                self.catch_up().await?;
-                return Ok(self.stream.state().sessions());
-            }
+            Err(error) if error.kind() == ErrorKind::Blocked => return Ok(self.stream.state().sessions()),
             Err(error) => return Err(error),
         };
         let mut progress = self.stream.progress();

@@ -161,7 +161,7 @@ mod tests {
             host: "host".into(),
             pid: 1,
             started_at: 2,
-            queues: vec![(queue("a"), 3)],
+            queues: vec![(queue("a"), 3, 0)],
         };
         content.apply(4, &Said::Present { sessions: vec![session] });
         let pieces = content.pieces();

@@ -10,6 +10,8 @@
 mod census;
 mod content;
 mod keeper;
+#[cfg(test)]
+mod on_a_server;
 mod presence;
 mod said;
 mod state;

@@ -13,7 +13,17 @@ pub(crate) struct Presence {
     id: JobId,
     worker: WorkerIdentity,
     started_at: Timestamp,
-    queues: Vec<(QueueName, AtomicU64)>,
+    queues: Vec<Holding>,
+}
+
+/// What a session has of one queue.
+#[derive(Debug)]
+struct Holding {
+    queue: QueueName,
+    /// Handed out.
+    running: AtomicU64,
+    /// Sent by the server, and not handed out.
+    held: AtomicU64,
 }
 
 impl Presence {
@@ -23,7 +33,8 @@ impl Presence {
         started_at: Timestamp,
         queues: impl IntoIterator<Item = QueueName>,
     ) -> Self {
-        let queues = queues.into_iter().map(|queue| (queue, AtomicU64::new(0))).collect();
+        let holding = |queue| Holding { queue, running: AtomicU64::new(0), held: AtomicU64::new(0) };
+        let queues = queues.into_iter().map(holding).collect();
         Self { id: JobId::new(), worker, started_at, queues }
     }
 
@@ -31,15 +42,24 @@ impl Presence {
         self.id
     }
 
-    /// How many jobs of a queue it holds, handed out or not. Queues are counted from 0 in the order of the set.
+    /// How many jobs of a queue are handed out. Queues are counted from 0 in the order of the set.
     pub(crate) fn set_running(&self, queue: usize, jobs: usize) {
-        if let Some((_, running)) = self.queues.get(queue) {
-            running.store(u64::try_from(jobs).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Some(holding) = self.queues.get(queue) {
+            holding.running.store(u64::try_from(jobs).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// How many jobs of a queue have been sent by the server and are not handed out: for everybody else they are ready.
+    pub(crate) fn set_held(&self, queue: usize, jobs: usize) {
+        if let Some(holding) = self.queues.get(queue) {
+            holding.held.store(u64::try_from(jobs).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
     pub(super) fn said(&self) -> SessionSaid {
-        let queue = |(queue, running): &(QueueName, AtomicU64)| (Text(queue.clone()), running.load(Ordering::Relaxed));
+        let queue = |Holding { queue, running, held }: &Holding| {
+            (Text(queue.clone()), running.load(Ordering::Relaxed), held.load(Ordering::Relaxed))
+        };
         SessionSaid {
             id: Text(self.id),
             worker: Text(JobId::from_bytes(*self.worker.id.as_bytes())),

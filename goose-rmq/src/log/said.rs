@@ -88,8 +88,8 @@ pub(super) struct SessionSaid {
     pub(super) host: String,
     pub(super) pid: u32,
     pub(super) started_at: i64,
-    /// The queues it serves, with how many jobs of each it holds.
-    pub(super) queues: Vec<(Text<QueueName>, u64)>,
+    /// The queues it serves, with how many jobs of each are handed out, and how many are not that the server has sent.
+    pub(super) queues: Vec<(Text<QueueName>, u64, u64)>,
 }
 
 impl SessionSaid {
@@ -186,10 +186,10 @@ mod tests {
                         host: "h".into(),
                         pid: 3,
                         started_at: 5,
-                        queues: vec![(queue, 4)],
+                        queues: vec![(queue, 4, 1)],
                     }],
                 },
-                r#"{"is":"present","sessions":[{"id":"0190163d-8694-739b-aea5-966c26f8ad90","worker":"0190163d-8694-739b-aea5-966c26f8ad90","host":"h","pid":3,"started_at":5,"queues":[["mail",4]]}]}"#,
+                r#"{"is":"present","sessions":[{"id":"0190163d-8694-739b-aea5-966c26f8ad90","worker":"0190163d-8694-739b-aea5-966c26f8ad90","host":"h","pid":3,"started_at":5,"queues":[["mail",4,1]]}]}"#,
             ),
         ] {
             let entry = said.entry();

@@ -41,6 +41,8 @@ pub(crate) struct State {
     growth: Growth,
     sweep_at: usize,
     pub(super) demands: Demands,
+    #[cfg(test)]
+    first_read: Option<u64>,
 }
 
 /// What was read calls for an answer of this process.
@@ -96,6 +98,8 @@ impl Fold for State {
             growth: Growth::default(),
             sweep_at: SWEEP,
             demands: Demands::default(),
+            #[cfg(test)]
+            first_read: None,
         }
     }
 
@@ -114,6 +118,8 @@ impl Fold for State {
 impl State {
     fn read(&mut self, offset: u64, id: Option<&str>, said: Said, size: usize, now: Timestamp) -> u64 {
         self.is_whole |= offset == 0;
+        #[cfg(test)]
+        self.first_read.get_or_insert(offset);
         self.growth.bytes += u64::try_from(size).unwrap_or(0) + OVERHEAD;
         if let Some((_, bytes, _)) = &mut self.growth.begun {
             *bytes += u64::try_from(size).unwrap_or(0) + OVERHEAD;
@@ -181,6 +187,17 @@ impl State {
         }
         self.is_whole = true;
         self.changes.send_modify(|version| *version += 1);
+    }
+
+    #[cfg(test)]
+    pub(super) fn was_compacted(&self) -> bool {
+        self.growth.snapshot > 0
+    }
+
+    /// The place of the first entry that was read.
+    #[cfg(test)]
+    pub(super) fn first_read(&self) -> Option<u64> {
+        self.first_read
     }
 
     /// Whether it is time for a snapshot and nobody seems to be writing one.
@@ -278,7 +295,7 @@ mod tests {
     fn a_snapshot_is_due_after_enough_and_only_one_at_a_time() {
         let mut log = Kept::default();
         let mut state = State::empty();
-        let mut grow = |state: &mut State, log: &mut Kept| {
+        let grow = |state: &mut State, log: &mut Kept| {
             let from = log.0.len();
             for _ in 0..GROWTH / (100 + OVERHEAD) + 1 {
                 log.say(enqueued(1));

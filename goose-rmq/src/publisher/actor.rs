@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goose_core::{BoxFuture, Error, ErrorKind, Result};
+use goose_core::{BoxFuture, Error, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -27,50 +27,50 @@ const BURST: usize = 256;
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct Actor {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
     restore: Arc<dyn Restore>,
     hooks: Hooks,
-    limits: Limits,
+    pub(super) limits: Limits,
     inbox: UnboundedReceiver<Request>,
     /// Nobody will send anything more.
     is_last: bool,
     /// Waiting for their turn, in order.
-    queue: VecDeque<Request>,
-    flights: Flights<UnderWay, Result<Confirmation>>,
+    pub(super) queue: VecDeque<Request>,
+    pub(super) flights: Flights<UnderWay, Result<Confirmation>>,
     sent: u64,
     /// The ids of what is under way: never the same twice, for returned messages are told apart by it.
-    ids: HashSet<Arc<str>>,
+    pub(super) ids: HashSet<Arc<str>>,
     /// Of messages that were returned and are not confirmed yet.
-    returned: HashSet<String>,
+    pub(super) returned: HashSet<String>,
     /// When what is under way is given up, the oldest first.
-    deadlines: VecDeque<(Instant, Ticket)>,
+    pub(super) deadlines: VecDeque<(Instant, Ticket)>,
     /// Of what is under way, those that were given up.
-    stragglers: usize,
-    pace: Pace,
-    channel: Option<Arc<dyn Channel>>,
+    pub(super) stragglers: usize,
+    pub(super) pace: Pace,
+    pub(super) channel: Option<Arc<dyn Channel>>,
     opening: Option<BoxFuture<'static, Result<Arc<dyn Channel>>>>,
     /// Since when there is no channel.
-    cut_off: Instant,
+    pub(super) cut_off: Instant,
     blocked: watch::Receiver<Option<String>>,
     /// Since when the server blocks publishers, and why.
-    blocked_since: Option<(Instant, String)>,
+    pub(super) blocked_since: Option<(Instant, String)>,
     restoring: JoinSet<(Request, Result<()>)>,
     failed: Vec<FailedJob>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    connect: Duration,
-    confirm: Duration,
-    blocked: Duration,
+pub(super) struct Limits {
+    pub(super) connect: Duration,
+    pub(super) confirm: Duration,
+    pub(super) blocked: Duration,
 }
 
-struct UnderWay {
+pub(super) struct UnderWay {
     /// Counts what goes out.
     number: u64,
     id: Arc<str>,
     /// `None` when it was given up and answered.
-    request: Option<Request>,
+    pub(super) request: Option<Request>,
 }
 
 impl Actor {
@@ -279,7 +279,7 @@ impl Actor {
         }
     }
 
-    fn fail(&mut self, request: Request, error: PublishError) {
+    pub(super) fn fail(&mut self, request: Request, error: PublishError) {
         if self.hooks.failed.is_some() {
             self.failed.extend(FailedJob::of(&request.message, error.reason()));
         }
@@ -341,77 +341,6 @@ impl Actor {
             Some((since, _)) => (since, reason),
             None => (Instant::now(), reason),
         });
-    }
-
-    /// When the next one has waited long enough.
-    fn next_deadline(&self) -> Option<Instant> {
-        let under_way = self.deadlines.front().map(|(deadline, _)| *deadline);
-        let waiting = self.queue.front().map(|request| self.patience(request));
-        under_way.into_iter().chain(waiting).min()
-    }
-
-    /// How long a request waits for its turn.
-    fn patience(&self, request: &Request) -> Instant {
-        match &self.blocked_since {
-            Some((since, _)) => request.arrived.max(*since) + self.limits.blocked,
-            None if self.channel.is_none() => request.arrived.max(self.cut_off) + self.limits.connect,
-            // The server says nothing on those before it.
-            None => request.arrived + self.limits.confirm,
-        }
-    }
-
-    /// Answers those who have waited long enough.
-    fn expire(&mut self) {
-        let now = Instant::now();
-        while self.deadlines.front().is_some_and(|(deadline, _)| *deadline <= now) {
-            let Some((_, ticket)) = self.deadlines.pop_front() else { break };
-            // Its future is kept: one that is dropped unresolved stays in the library's list for ever.
-            if let Some(request) = self.flights.get_mut(ticket).and_then(|under_way| under_way.request.take()) {
-                self.stragglers += 1;
-                self.fail(request, PublishError::TimedOut);
-            }
-        }
-        while let Some(request) = self.queue.front() {
-            if self.patience(request) > now {
-                break;
-            }
-            let Some(request) = self.queue.pop_front() else { break };
-            let error = self.why_not_sent();
-            self.fail(request, error);
-        }
-        if self.stragglers > 0 && self.stragglers >= self.pace.window() {
-            self.give_up_channel();
-        }
-    }
-
-    fn why_not_sent(&self) -> PublishError {
-        if let Some((_, reason)) = &self.blocked_since {
-            return PublishError::Blocked(reason.clone());
-        }
-        let message = match self.link.last_error() {
-            Some(why) => format!("no connection to the server within {:?}: {why}", self.limits.connect),
-            None => "the server takes too long to confirm the jobs before this one; nothing was sent".to_owned(),
-        };
-        PublishError::NotSent(Error::new(ErrorKind::Unavailable, message))
-    }
-
-    /// A channel on which the server has nothing to say any more is of no use.
-    fn give_up_channel(&mut self) {
-        tracing::warn!(unconfirmed = self.flights.len(), "the server confirms nothing; a new channel is opened");
-        for under_way in self.flights.take_all() {
-            if let Some(request) = under_way.request {
-                let why = Error::new(ErrorKind::Unavailable, "the server confirmed nothing on this channel");
-                self.fail(request, PublishError::Unknown(why));
-            }
-        }
-        self.ids.clear();
-        self.returned.clear();
-        self.deadlines.clear();
-        self.stragglers = 0;
-        if let Some(channel) = self.channel.take() {
-            tokio::spawn(async move { channel.close().await });
-        }
-        self.cut_off = Instant::now();
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Some channels on the publish connection, each with one task, the [`actor`](self::actor): the library mixes confirms up
 //! when two tasks publish on one channel. Messages for the same queue take the same channel, so that they keep their
-//! order. `flights` are the messages under way, `pace` says how many they may be, `request` is a message with those who
-//! wait for the word on it.
+//! order. `flights` are the messages under way, `pace` says how many they may be, `patience` how long each waits, `verdict`
+//! what the end of a channel means for each; `request` is a message with those who wait for the word on it.
 
 mod actor;
 mod flights;
 #[cfg(test)]
 mod on_a_server;
 mod pace;
+mod patience;
 mod request;
 mod verdict;
 
@@ -83,6 +84,7 @@ impl Publisher {
 
     /// Publishes in the order of the calls (also if the future is never polled) and resolves with the word on this
     /// message. May be awaited on any runtime.
+    #[cfg(test)]
     pub(crate) fn publish(&self, message: Outgoing) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
         let all = self.publish_all(vec![message]);
         async move { all.await.pop().unwrap_or_else(|| Err(PublishError::Unknown(closed()))) }

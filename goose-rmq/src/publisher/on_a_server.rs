@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 
 use super::*;
 use crate::amqp::lapin::Connector;
-use crate::amqp::{Channel, Connect, Lifetime, Role, Table, Value};
+use crate::amqp::{Connect, Lifetime, Role, Table, Value};
 use crate::hooks::FailedJob;
 use crate::runtime::Runtime;
 
@@ -130,7 +130,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn message(queue: &str, id: impl ToString) -> Outgoing {
+fn message(queue: &str, id: impl fmt::Display) -> Outgoing {
     Outgoing {
         exchange: "".into(),
         routing_key: queue.to_owned(),
@@ -202,7 +202,9 @@ fn a_queue_that_is_gone_is_brought_back_for_all_that_was_on_its_way() {
     let rabbit = Rabbit::start();
     let returned = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&returned);
-    let hook = move |_: FailedJob| drop(count.fetch_add(1, Ordering::Relaxed));
+    let hook = move |_: FailedJob| {
+        count.fetch_add(1, Ordering::Relaxed);
+    };
     let stage = Stage::with(
         &rabbit,
         |options| options.hooks.returned = Some(Arc::new(hook)),

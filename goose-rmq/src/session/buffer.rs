@@ -9,48 +9,48 @@ use crate::message::Rank;
 
 /// The ready jobs of one queue, in the order in which they will run.
 ///
-/// The server knows two priorities and keeps each in order of arrival. So most jobs are already in their place when they
-/// come, and each rank is a list of its own: nothing is compared but the times of due jobs.
+/// The server knows two priorities and keeps each in order of arrival. So normal jobs come in their order, but for those that
+/// several consumers of the queue receive at the same time: delivery tags tell their order. What goes before them
+/// is sorted by rank and time: a job that was handed back is at the end of all urgent ones on the server, and finds
+/// its old place again here.
 #[derive(Debug)]
 pub(super) struct Buffer<T> {
-    again: VecDeque<T>,
-    /// The newest is the last.
-    front: Vec<T>,
-    due: BTreeMap<(Timestamp, u64), T>,
-    normal: VecDeque<T>,
-    /// Keeps due jobs of the same millisecond in order of arrival.
-    arrivals: u64,
+    urgent: BTreeMap<Place, T>,
+    normal: VecDeque<(u64, T)>,
 }
+
+/// Rank, time and arrival; the last two are negative where the newest comes first.
+type Place = (Rank, i64, i128);
 
 impl<T> Default for Buffer<T> {
     fn default() -> Self {
-        Self { again: VecDeque::new(), front: Vec::new(), due: BTreeMap::new(), normal: VecDeque::new(), arrivals: 0 }
+        Self { urgent: BTreeMap::new(), normal: VecDeque::new() }
     }
 }
 
 impl<T> Buffer<T> {
     pub(super) fn len(&self) -> usize {
-        self.again.len() + self.front.len() + self.due.len() + self.normal.len()
+        self.urgent.len() + self.normal.len()
     }
 
-    /// Adds a job that may run now. `ready_at` counts for due jobs only.
-    pub(super) fn push(&mut self, rank: Rank, ready_at: Timestamp, job: T) {
+    /// Adds a job that may run now. No two have the same tag.
+    pub(super) fn push(&mut self, rank: Rank, ready_at: Timestamp, tag: u64, job: T) {
+        let (time, arrival) = (ready_at.as_millis(), i128::from(tag));
         match rank {
-            Rank::Again => self.again.push_back(job),
-            Rank::Front => self.front.push(job),
-            Rank::Due => {
-                self.arrivals += 1;
-                self.due.insert((ready_at, self.arrivals), job);
+            Rank::Normal => {
+                // Nearly always the end.
+                let later = self.normal.iter().rev().take_while(|(other, _)| *other > tag).count();
+                self.normal.insert(self.normal.len() - later, (tag, job));
             }
-            Rank::Normal => self.normal.push_back(job),
+            Rank::Front => drop(self.urgent.insert((rank, time.saturating_neg(), -arrival), job)),
+            Rank::Again | Rank::Due | Rank::Returned => drop(self.urgent.insert((rank, time, arrival), job)),
         }
     }
 
     /// Takes the job that runs first.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let due = |due: &mut BTreeMap<_, T>| due.pop_first().map(|(_, job)| job);
-        let before = self.again.pop_front().or_else(|| self.front.pop()).or_else(|| due(&mut self.due));
-        before.or_else(|| self.normal.pop_front())
+        let urgent = self.urgent.pop_first().map(|(_, job)| job);
+        urgent.or_else(|| self.normal.pop_front().map(|(_, job)| job))
     }
 }
 
@@ -111,21 +111,24 @@ mod tests {
     fn what_came_back_goes_before_front_jobs_before_due_ones_before_the_rest() {
         let mut buffer = Buffer::default();
         let at = Timestamp::from_millis;
-        for (rank, time, job) in [
+        for (tag, (rank, time, job)) in (1..).zip([
             (Rank::Normal, 1, 30),
             (Rank::Due, 9, 21),
-            (Rank::Front, 1, 11),
+            (Rank::Front, 3, 11),
             (Rank::Normal, 0, 31),
             (Rank::Due, 5, 20),
-            (Rank::Again, 9, 0),
-            (Rank::Front, 0, 10),
+            (Rank::Again, 9, 1),
+            (Rank::Front, 3, 10),
+            (Rank::Front, 2, 12),
             (Rank::Due, 9, 22),
-            (Rank::Again, 1, 1),
-        ] {
-            buffer.push(rank, at(time), job);
+            (Rank::Again, 1, 0),
+            (Rank::Returned, 7, 26),
+            (Rank::Returned, 6, 25),
+        ]) {
+            buffer.push(rank, at(time), tag, job);
         }
-        assert_eq!(buffer.len(), 9);
-        assert_eq!(drained(&mut buffer), [0, 1, 10, 11, 20, 21, 22, 30, 31]);
+        assert_eq!(buffer.len(), 12);
+        assert_eq!(drained(&mut buffer), [0, 1, 10, 11, 12, 20, 21, 22, 25, 26, 30, 31]);
         assert_eq!(buffer.len(), 0);
     }
 
@@ -144,25 +147,34 @@ mod tests {
         assert_eq!(early.drain().collect::<Vec<_>>(), ['c']);
     }
 
+    #[test]
+    fn what_several_consumers_receive_is_in_the_order_of_the_server() {
+        let mut buffer = Buffer::default();
+        for tag in [1, 3, 5, 2, 4, 6] {
+            buffer.push(Rank::Normal, Timestamp::EPOCH, tag, u32::try_from(tag).unwrap());
+        }
+        assert_eq!(drained(&mut buffer), [1, 2, 3, 4, 5, 6]);
+    }
+
     proptest! {
         /// The lists together are what one sorted list would be.
         #[test]
         fn the_order_is_that_of_rank_and_key(
-            pushes in prop::collection::vec((0_u8..4, 0_i64..5), 0..60),
+            pushes in prop::collection::vec((0_u8..5, 0_i64..5), 0..60),
             pops in prop::collection::vec(0_usize..60, 0..10),
         ) {
-            let ranks = [Rank::Again, Rank::Front, Rank::Due, Rank::Normal];
+            let ranks = [Rank::Again, Rank::Front, Rank::Due, Rank::Returned, Rank::Normal];
             let mut buffer = Buffer::default();
             let mut sorted: Vec<((Rank, i64, i64), u32)> = Vec::new();
             let mut pops = pops.into_iter();
             for (n, (rank, time)) in (0_u32..).zip(pushes) {
                 let rank = ranks[usize::from(rank)];
-                buffer.push(rank, Timestamp::from_millis(time), n);
+                buffer.push(rank, Timestamp::from_millis(time), n.into(), n);
                 let arrival = i64::from(n);
                 let key = match rank {
-                    Rank::Front => (0, -arrival),
-                    Rank::Due => (time, arrival),
-                    Rank::Again | Rank::Normal => (0, arrival),
+                    Rank::Front => (-time, -arrival),
+                    Rank::Again | Rank::Due | Rank::Returned => (time, arrival),
+                    Rank::Normal => (0, arrival),
                 };
                 sorted.push(((rank, key.0, key.1), n));
                 sorted.sort();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goose_core::{Error, ErrorKind, Result};
+use goose_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use super::errands::{self, Errand, News, Patience, What};
 use super::shared::{End, Shared};
@@ -121,7 +121,9 @@ impl Task {
             .collect();
         out.sort_unstable();
         let tags: Vec<u64> = out.into_iter().map(|(_, tag)| tag).collect();
-        let errands = tags.into_iter().filter_map(|tag| errand(&self.session, &mut state, tag)).collect();
+        let clock = SystemClock.now();
+        let back = |ticket: &Ticket| ticket.clone().back(clock);
+        let errands = tags.into_iter().filter_map(|tag| errand(&self.session, &mut state, tag, back)).collect();
         drop(state);
         self.ending = Ending::Waiting { released: true };
         self.hand_back(errands);
@@ -157,17 +159,22 @@ fn drain(session: &Shared, state: &mut State, n: usize) -> Vec<Errand> {
     let slot = &mut state.slots[n];
     let mut tags: Vec<u64> = std::iter::from_fn(|| slot.buffer.pop()).map(|waiting| waiting.tag).collect();
     tags.extend(slot.early.drain().map(|waiting| waiting.tag));
-    tags.into_iter().filter_map(|tag| errand(session, state, tag)).collect()
+    let back = |tag: u64| {
+        // What nobody has asked for has no right to go before what came meanwhile for the front.
+        let ticket = |ticket: &Ticket| {
+            let rank = if ticket.rank == Rank::Normal { Rank::Returned } else { ticket.rank };
+            Ticket { rank, lease: None, ..ticket.clone() }
+        };
+        errand(session, state, tag, ticket)
+    };
+    tags.into_iter().filter_map(back).collect()
 }
 
 /// The errand that hands a claim back.
-fn errand(session: &Shared, state: &mut State, tag: u64) -> Option<Errand> {
+fn errand(session: &Shared, state: &mut State, tag: u64, ticket: impl Fn(&Ticket) -> Ticket) -> Option<Errand> {
     let claim = state.ledger.get_mut(tag)?;
     claim.stage = Stage::Leaving;
-    // One that is early stays what it is, so that whoever gets it holds it as long.
-    let is_early = claim.ticket.rank == Rank::Due && !claim.ticket.hold.is_zero();
-    let rank = if is_early { Rank::Due } else { Rank::Again };
-    let ticket = Ticket { rank, lease: None, ..claim.ticket.clone() };
+    let ticket = ticket(&claim.ticket);
     let (exchange, key) = session.inner.topology.names.address(&session.queues[claim.slot], Path::NOW);
     let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, exchange, key);
     Some(Errand { tag, slot: claim.slot, what: What::Send { message, by_cascade: false }, news: News::None })

@@ -33,6 +33,7 @@ pub(super) struct Source {
 }
 
 /// What is to be done with a delivery.
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one, and are not kept")]
 enum Sorted {
     /// A job for a fetch, after this time.
     Keep(Message, Duration),
@@ -112,7 +113,7 @@ impl Sorter<'_> {
         let options = &self.session.inner.options;
         let is_counted = options.queue_type == QueueType::Quorum;
         let recoveries = message.ticket.recoveries.saturating_add(u32::from(!is_counted));
-        (message.ticket.recoveries, message.ticket.rank) = (recoveries, Rank::Again);
+        message.ticket = Ticket { recoveries, ..message.ticket.back(self.clock) };
         if recoveries > options.max_recoveries {
             return self.bury(from, tag, message);
         }

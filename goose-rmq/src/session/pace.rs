@@ -26,9 +26,12 @@ impl Pace {
     }
 
     /// How many claims ended lately.
-    pub(super) fn recent(&mut self, now: Instant) -> usize {
-        self.turn(now);
-        self.last.max(self.now)
+    pub(super) fn recent(&self, now: Instant) -> usize {
+        match now.saturating_duration_since(self.since) {
+            passed if passed < WINDOW => self.last.max(self.now),
+            passed if passed < 2 * WINDOW => self.now,
+            _ => 0,
+        }
     }
 
     fn turn(&mut self, now: Instant) {

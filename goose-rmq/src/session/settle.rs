@@ -188,7 +188,7 @@ fn begin(session: &Shared, settlements: &[Settlement], answers: &mut [Option<Res
             Verdict::Bury { job, reason } => Store::Bury(corpse(job, home, reason)),
             // `Release`, and what a later core may add before this broker learns of it: handing back loses nothing.
             _ => {
-                let ticket = Ticket { rank: Rank::Again, lease: None, ..claim.ticket.clone() };
+                let ticket = claim.ticket.clone().back(clock);
                 let (exchange, key) = session.inner.topology.names.address(home, Path::NOW);
                 let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, exchange, key);
                 Store::Send { message, to: home.clone(), by_cascade: false }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::{ConsumerOptions, Delivery, Receipt};
@@ -24,8 +23,6 @@ pub(crate) struct Shared {
     pub(super) queues: Vec<QueueName>,
     pub(super) seal: Seal,
     state: Mutex<State>,
-    /// Some queue may have been paused or resumed.
-    pub(super) pauses_changed: AtomicBool,
     /// Wakes the waiting fetch.
     pub(super) delivered: Notify,
     /// Wakes the session's task.
@@ -48,14 +45,13 @@ pub(super) enum End {
 
 impl Shared {
     pub(super) fn new(inner: Arc<Inner>, options: ConsumerOptions) -> Self {
-        let state = Mutex::new(State::new(&options, inner.options.queue_type, Instant::now()));
+        let state = Mutex::new(State::new(&options, inner.options.queue_type, inner.log.changes(), Instant::now()));
         Self {
             inner,
             queues: options.queues.names().cloned().collect(),
             options,
             seal: Seal::new(),
             state,
-            pauses_changed: AtomicBool::new(true),
             delivered: Notify::new(),
             hungry: Notify::new(),
             settled: Notify::new(),
@@ -81,13 +77,11 @@ impl Shared {
         if state.phase != Phase::Open {
             return Some(Err(closed()));
         }
+        state.look_for_pauses(|queue| surroundings::is_paused(&self.inner, queue));
         let is_deleted = |id| surroundings::is_deleted(&self.inner, id);
         let taken = state.take(up_to, &self.seal, &is_deleted, (now, SystemClock.now()));
         let answer = if taken.is_empty() { state.failure.take().map(Err) } else { Some(Ok(taken)) };
-        if answer.is_none() {
-            state.wanted = up_to;
-        }
-        let task_is_needed = if answer.is_none() { state.needs_task(now) } else { state.want_nothing(now) };
+        let task_is_needed = if answer.is_none() { state.want(up_to, now) } else { state.want_nothing(now) };
         drop(state);
         if task_is_needed {
             self.hungry.notify_one();
@@ -145,6 +139,7 @@ impl OpenSession for Shared {
         })
     }
 
+    #[cfg(feature = "fault-injection")]
     fn abandon(&self) {
         let mut state = self.state();
         state.phase = Phase::Ended;

@@ -6,7 +6,7 @@ use goose_core::{Job, QueueName, Timestamp};
 
 use super::buffer::{Buffer, Early};
 use super::mixer::{Doubt, Offer};
-use super::window::{self, Demand, More};
+use super::window::{self, Fetch, More, Supply};
 use crate::message::Rank;
 use crate::options::QueueType;
 
@@ -41,22 +41,12 @@ impl Consumer {
     }
 }
 
-/// A consumer that is being made.
-#[derive(Debug, Clone, Copy)]
-struct Making {
-    number: u64,
-    /// It is the first after a time without: the server sends what is most urgent first, but not all at once.
-    is_first: bool,
-}
-
 /// One queue of the set.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) queue: QueueName,
     pub(super) buffer: Buffer<Waiting>,
     pub(super) early: Early<Waiting>,
-    /// All that came and was not acknowledged.
-    pub(super) claims: usize,
     /// Jobs that were handed out and not settled.
     pub(super) running: usize,
     pub(super) is_paused: bool,
@@ -65,7 +55,8 @@ pub(super) struct Slot {
     /// What it has in its buffer goes back as soon as its last consumer has ended.
     pub(super) gives_back: bool,
     consumers: Vec<Consumer>,
-    making: Option<Making>,
+    /// The number of the consumer that is being made: the server sends what is most urgent first, but not all at once.
+    making: Option<u64>,
     grace: Duration,
     /// When acknowledgements gave a full consumer room again.
     fresh_since: Option<Instant>,
@@ -85,7 +76,6 @@ impl Slot {
             queue,
             buffer: Buffer::default(),
             early: Early::default(),
-            claims: 0,
             running: 0,
             is_paused: false,
             is_missing: false,
@@ -114,28 +104,38 @@ impl Slot {
 
     /// A consumer with this number and limit is being made.
     pub(super) fn consume(&mut self, number: u64, limit: u16) {
-        self.making = Some(Making { number, is_first: self.consumers.is_empty() });
+        self.making = Some(number);
         self.consumers.push(Consumer { number, limit: limit.into(), unacknowledged: 0 });
     }
 
     /// All that the server had for a consumer when it was made is here.
     pub(super) fn is_proved(&mut self, number: u64) {
-        self.making = self.making.filter(|making| making.number != number);
+        self.making = self.making.filter(|making| *making != number);
     }
 
     /// The consumer that a fetch needs; `ready` is what is here for it.
-    pub(super) fn more(&self, want: usize, ready: usize, recent: usize, now: Instant) -> Option<More> {
+    pub(super) fn more(&self, fetch: Fetch, ready: usize, now: Instant) -> Option<More> {
         // The room of recovered jobs will be that of their copies.
         if self.making.is_some() || !self.is_served() || self.awaits_copies(now) {
             return None;
         }
-        window::more(Demand {
-            missing: want.saturating_sub(ready),
+        window::more(fetch, self.supply(ready))
+    }
+
+    /// Whether it could give more if the fetch had waited for longer.
+    pub(super) fn starves(&self, fetch: Fetch, ready: usize, now: Instant) -> bool {
+        let is_waiting = !fetch.is_hungry && self.making.is_none() && self.is_served();
+        is_waiting && self.supply(ready).is_short(fetch) && self.more(fetch, ready, now).is_none()
+    }
+
+    fn supply(&self, ready: usize) -> Supply {
+        Supply {
+            ready,
             consumers: self.consumers.len(),
+            limits: self.consumers.iter().map(|consumer| consumer.limit).sum(),
             room: self.room(),
             running: self.running,
-            recent,
-        })
+        }
     }
 
     /// Whether no job can be on its way to a consumer, as far as can be known, so that they can be cancelled; otherwise
@@ -194,7 +194,6 @@ impl Slot {
 
     /// A delivery to one of its consumers came.
     pub(super) fn arrived(&mut self, number: u64) {
-        self.claims += 1;
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             consumer.unacknowledged += 1;
         }
@@ -202,7 +201,6 @@ impl Slot {
 
     /// A delivery to one of its consumers was acknowledged.
     pub(super) fn acknowledged(&mut self, number: u64, now: Instant) {
-        self.claims = self.claims.saturating_sub(1);
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             // One that had room before has nothing to send: it would have sent it.
             if consumer.room() == 0 {
@@ -239,34 +237,36 @@ impl Slot {
     /// Puts early jobs whose moment has come where they can be taken.
     pub(super) fn wake(&mut self, now: Instant) {
         while let Some((due, waiting)) = self.early.pop_ready(now) {
-            self.buffer.push(Rank::Due, due, waiting);
+            self.buffer.push(Rank::Due, due, waiting.tag, waiting);
         }
     }
 
     // ---- what a fetch sees
 
-    /// What it has for a fetch that wants `missing` jobs more than are here.
-    pub(super) fn offer(&self, missing: usize, now: Instant) -> Offer {
+    /// What it has for a fetch for which so many jobs are here, from this queue or from those before it.
+    pub(super) fn offer(&self, fetch: Fetch, ready: usize, now: Instant) -> Offer {
         let doubt = match self.doubt(now).0 {
-            // It would deliver more if there were a consumer with the room.
-            Doubt::None if self.is_served() && self.room() < missing.min(window::MOST) => {
-                if self.has_consumers() {
-                    Doubt::More
-                } else {
-                    Doubt::Order
-                }
+            Doubt::None if self.more(fetch, ready, now).is_some() => {
+                // With more room it will deliver more, and perhaps something that goes before what is here: that came without
+                // being asked for.
+                Doubt::Order
             }
+            // Claims that end will make room, or hunger will.
+            Doubt::None if self.starves(fetch, ready, now) => Doubt::More,
             doubt => doubt,
         };
-        Offer { ready: self.buffer.len(), doubt }
+        Offer { ready: self.ready(), doubt }
+    }
+
+    /// Jobs for the next fetch.
+    pub(super) fn ready(&self) -> usize {
+        if self.is_paused { 0 } else { self.buffer.len() }
     }
 
     /// Whether more may come, and until when that is believed; without an end, until something happens.
     pub(super) fn doubt(&self, now: Instant) -> (Doubt, Option<Instant>) {
-        match self.making {
-            Some(Making { is_first: true, .. }) => return (Doubt::Order, None),
-            Some(_) => return (Doubt::More, None),
-            None => {}
+        if self.making.is_some() {
+            return (Doubt::Order, None);
         }
         if self.awaits_copies(now) {
             return (Doubt::Order, Some(self.copies_until));
@@ -286,6 +286,10 @@ mod tests {
         Slot::new(QueueName::default(), QueueType::Classic, now)
     }
 
+    fn fetch(want: usize) -> Fetch {
+        Fetch { want, is_hungry: false, pool: 10, recent: 0 }
+    }
+
     #[test]
     fn a_new_consumer_is_in_doubt_until_its_first_burst_is_known_to_be_here() {
         let now = Instant::now();
@@ -298,9 +302,8 @@ mod tests {
         assert_eq!(slot.doubt(now), (Doubt::Order, None));
         slot.is_proved(1);
         assert_eq!(slot.doubt(now), (Doubt::None, None));
-        // Another one brings more, but what is here has its place.
         slot.consume(2, 9);
-        assert_eq!(slot.doubt(now), (Doubt::More, None));
+        assert_eq!(slot.doubt(now), (Doubt::Order, None));
     }
 
     #[test]
@@ -329,37 +332,40 @@ mod tests {
         let now = Instant::now();
         let mut slot = slot(now);
         for number in 1..=6 {
-            assert_eq!(slot.more(1, 0, 0, now), Some(More { limit: 1, replaces: false }));
+            assert_eq!(slot.more(fetch(1), 0, now), Some(More { limit: 1, replaces: false }));
             slot.consume(number, 1);
-            assert_eq!(slot.more(1, 0, 0, now), None, "it is being made");
+            assert_eq!(slot.more(fetch(1), 0, now), None, "it is being made");
             slot.is_proved(number);
-            assert_eq!(slot.more(1, 0, 0, now), None, "it has room");
+            assert_eq!(slot.more(fetch(1), 0, now), None, "it has room");
             slot.arrived(number);
         }
         slot.acknowledged(6, now);
-        assert_eq!(slot.more(2, 0, 0, now), Some(More { limit: 1, replaces: true }));
+        assert_eq!(slot.more(fetch(2), 0, now), Some(More { limit: 1, replaces: true }));
         assert_eq!(slot.cancel_full(), [1, 2, 3, 4, 5]);
         assert_eq!(slot.cancel(), [6]);
         // Jobs of cancelled ones give room to nobody.
         slot.acknowledged(1, now);
-        assert_eq!(slot.more(1, 0, 0, now), Some(More { limit: 1, replaces: false }));
+        assert_eq!(slot.more(fetch(1), 0, now), Some(More { limit: 1, replaces: false }));
         slot.is_paused = true;
-        assert_eq!(slot.more(1, 0, 0, now), None);
+        assert_eq!(slot.more(fetch(1), 0, now), None);
     }
 
     #[test]
     fn a_queue_without_the_room_that_a_fetch_wants_may_have_more() {
         let now = Instant::now();
         let mut slot = slot(now);
-        assert_eq!(slot.offer(1, now).doubt, Doubt::Order, "nobody has asked the server");
+        assert_eq!(slot.offer(fetch(1), 0, now).doubt, Doubt::Order, "nobody has asked the server");
         slot.consume(1, 2);
         slot.is_proved(1);
         slot.arrived(1);
-        assert_eq!(slot.offer(1, now).doubt, Doubt::None);
-        assert_eq!(slot.offer(2, now).doubt, Doubt::More);
-        assert_eq!(slot.offer(0, now).doubt, Doubt::None);
+        assert_eq!(slot.offer(fetch(1), 0, now).doubt, Doubt::None);
+        assert_eq!(slot.offer(fetch(2), 0, now).doubt, Doubt::Order);
+        assert_eq!(slot.offer(fetch(2), 2, now).doubt, Doubt::None);
+        let of_a_small_pool = Fetch { pool: 2, ..fetch(2) };
+        assert_eq!(slot.offer(of_a_small_pool, 0, now).doubt, Doubt::More);
+        assert_eq!(slot.offer(Fetch { is_hungry: true, ..of_a_small_pool }, 0, now).doubt, Doubt::Order);
         slot.is_paused = true;
-        assert_eq!(slot.offer(2, now).doubt, Doubt::None);
+        assert_eq!(slot.offer(fetch(2), 0, now).doubt, Doubt::None);
     }
 
     #[test]
@@ -369,7 +375,7 @@ mod tests {
         slot.expect_copies(2, now);
         assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_ARE_STORED_WITHIN)));
         slot.copy_came();
-        assert_eq!(slot.more(1, 0, 0, now), None, "there will be room");
+        assert_eq!(slot.more(fetch(1), 0, now), None, "there will be room");
         slot.copies_are_stored(1, now);
         assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_ARE_STORED_WITHIN)));
         slot.copies_are_stored(1, now);

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::{ConsumerOptions, Delivery};
-use goose_core::{Error, JobId, Result, Timestamp};
+use goose_core::{Error, JobId, QueueName, Result, Timestamp};
+use tokio::sync::watch;
 
 use super::begun::{Begun, begin};
 use super::intake::Source;
-use super::ledger::Ledger;
+use super::ledger::{Ack, Ledger};
 use super::mixer::{Mixer, Offer};
 use super::pace::Pace;
+pub(super) use super::phase::Phase;
 use super::receipt::{Claimed, Seal};
 use super::slot::{Slot, Waiting};
-use super::window::More;
+use super::window::{Fetch, HUNGER, More};
 use crate::amqp::Channel;
 use crate::log::Presence;
 use crate::message::{Message, Rank, Ticket};
@@ -23,27 +25,10 @@ use crate::options::QueueType;
 /// be asked for in a moment.
 const IDLE: Duration = Duration::from_millis(50);
 const IDLE_WHILE_BUSY: Duration = Duration::from_millis(250);
-
-/// How far a session is from its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Open,
-    /// Nothing is handed out any more, and what was not handed out goes back.
-    Stopping,
-    /// What was handed out may still be settled, until this moment.
-    Leaving {
-        until: Instant,
-    },
-    /// Nothing is claimed any more.
-    Ended,
-}
-
-impl Phase {
-    /// Whether nothing is handed out any more.
-    pub(super) fn is_ending(self) -> bool {
-        self != Self::Open
-    }
-}
+/// Quorum queues of RabbitMQ 3 have no front: what goes back there goes behind all others, so it is not done lightly.
+const IDLE_OF_QUORUM: Duration = Duration::from_secs(1);
+/// So many claims end in a short time in a session that is busy.
+const BUSY: usize = 8;
 
 /// A job that the server believes we have.
 #[derive(Debug)]
@@ -94,6 +79,8 @@ pub(super) struct State {
     pub(super) pace: Pace,
     /// How many jobs a waiting fetch wants; zero when nobody waits.
     pub(super) wanted: usize,
+    /// Since when it waits.
+    wanted_since: Instant,
     /// When a fetch last waited, or a job came that nobody waited for.
     pub(super) quiet_since: Instant,
     /// The session's task will look whether fetches have stopped.
@@ -106,15 +93,26 @@ pub(super) struct State {
     pub(super) stop_error: Option<Error>,
     pub(super) losses: u64,
     pub(super) last_error: Option<String>,
+    /// Told when queues may have been paused or resumed.
+    pauses: watch::Receiver<u64>,
     /// What others see of this session.
     pub(super) presence: Option<Arc<Presence>>,
     mixer: Mixer,
     is_strict: bool,
+    queue_type: QueueType,
+    pool: usize,
     handed_out: u64,
 }
 
 impl State {
-    pub(super) fn new(options: &ConsumerOptions, queue_type: QueueType, now: Instant) -> Self {
+    pub(super) fn new(
+        options: &ConsumerOptions,
+        queue_type: QueueType,
+        mut pauses: watch::Receiver<u64>,
+        now: Instant,
+    ) -> Self {
+        // Nothing is known yet.
+        pauses.mark_changed();
         Self {
             phase: Phase::Open,
             generation: 0,
@@ -124,6 +122,7 @@ impl State {
             slots: options.queues.names().map(|queue| Slot::new(queue.clone(), queue_type, now)).collect(),
             pace: Pace::new(now),
             wanted: 0,
+            wanted_since: now,
             quiet_since: now,
             is_watched: false,
             leaves_at_once: false,
@@ -131,9 +130,12 @@ impl State {
             stop_error: None,
             losses: 0,
             last_error: None,
+            pauses,
             presence: None,
             mixer: Mixer::new(&options.queues),
             is_strict: options.queues.is_strict(),
+            queue_type,
+            pool: options.concurrency.saturating_add(options.prefetch),
             handed_out: 0,
         }
     }
@@ -172,10 +174,11 @@ impl State {
         self.show(slot);
     }
 
-    /// Shows others how many jobs of a queue are held.
+    /// Shows others how many jobs of a queue are being run, and how many are here that still wait.
     fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
-            presence.set_running(slot, self.slots[slot].claims);
+            presence.set_running(slot, self.slots[slot].running);
+            presence.set_held(slot, self.slots[slot].held());
         }
     }
 
@@ -192,16 +195,17 @@ impl State {
         let (rank, ready_at, recoveries) = (ticket.rank, ticket.ready_at, ticket.recoveries);
         self.open(tag, Claim { slot, consumer, id: job.id, ticket, envelope, stage: Stage::Here });
         self.quiet_since = now;
-        let slot = &mut self.slots[slot];
+        let here = &mut self.slots[slot];
         if rank == Rank::Again && recoveries > 0 {
-            slot.copy_came();
+            here.copy_came();
         }
         let waiting = Waiting { tag, job, ready_at, recoveries };
         if hold.is_zero() {
-            slot.buffer.push(rank, ready_at, waiting);
+            here.buffer.push(rank, ready_at, tag, waiting);
         } else {
-            slot.early.hold(now + hold, ready_at, waiting);
+            here.early.hold(now + hold, ready_at, waiting);
         }
+        self.show(slot);
     }
 
     pub(super) fn standing(&self, claimed: Claimed) -> Standing {
@@ -237,10 +241,24 @@ impl State {
         }
         self.pace.ended(ended, now);
         // They are written in this order, so the last one tells of all.
-        acks.into_iter().map(|ack| begin(channel.ack(ack.tag, ack.multiple))).last()
+        let mut last = None;
+        for Ack { tag, multiple } in acks {
+            last = Some(begin(channel.ack(tag, multiple)));
+        }
+        last
     }
 
     // ---- fetching
+
+    /// Learns which queues are paused, if that has changed.
+    pub(super) fn look_for_pauses(&mut self, is_paused: impl Fn(&QueueName) -> bool) {
+        if self.pauses.has_changed().unwrap_or(false) {
+            self.pauses.mark_unchanged();
+            for slot in &mut self.slots {
+                slot.is_paused = is_paused(&slot.queue);
+            }
+        }
+    }
 
     /// Takes jobs for a fetch; none while it should wait.
     pub(super) fn take(
@@ -265,12 +283,15 @@ impl State {
                     self.handed_out += 1;
                     slot.running += 1;
                     let receipt = seal.receipt(self.generation, tag);
-                    let mut delivery = Delivery::new(job, receipt, ready_at.min(time), time);
+                    // A time that was past when the job was enqueued was not yet when it was ready.
+                    let ready_at = ready_at.max(job.enqueued_at).min(time);
+                    let mut delivery = Delivery::new(job, receipt, ready_at, time);
                     delivery.recoveries = recoveries;
                     taken.push(delivery);
                 }
             }
         }
+        (0..self.slots.len()).for_each(|slot| self.show(slot));
         let _on_its_way = self.acknowledge(deleted, now);
         taken
     }
@@ -282,8 +303,13 @@ impl State {
     }
 
     fn offers(&self, want: usize, now: Instant) -> Vec<Offer> {
-        let slots = self.slots.iter().zip(self.ready());
-        slots.map(|(slot, ready)| slot.offer(want.saturating_sub(ready), now)).collect()
+        let fetch = self.fetch(want, now);
+        self.slots.iter().zip(self.ready()).map(|(slot, ready)| slot.offer(fetch, ready, now)).collect()
+    }
+
+    fn fetch(&self, want: usize, now: Instant) -> Fetch {
+        let is_hungry = self.wanted > 0 && now.saturating_duration_since(self.wanted_since) >= HUNGER;
+        Fetch { want, is_hungry, pool: self.pool, recent: self.pace.recent(now) }
     }
 
     /// How many jobs are here for a fetch before it needs more of each queue: of a strict set, what earlier queues have goes
@@ -291,7 +317,7 @@ impl State {
     fn ready(&self) -> impl Iterator<Item = usize> {
         let mut before = 0;
         self.slots.iter().map(move |slot| {
-            before = if self.is_strict { before + slot.buffer.len() } else { slot.buffer.len() };
+            before = if self.is_strict { before + slot.ready() } else { slot.ready() };
             before
         })
     }
@@ -301,9 +327,18 @@ impl State {
         if self.wanted == 0 || self.phase != Phase::Open {
             return Vec::new();
         }
-        let recent = self.pace.recent(now);
+        let fetch = self.fetch(self.wanted, now);
         let slots = self.slots.iter().zip(self.ready()).enumerate();
-        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(self.wanted, ready, recent, now)?))).collect()
+        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(fetch, ready, now)?))).collect()
+    }
+
+    /// A fetch begins to wait, or goes on. Says whether the session's task must be told.
+    pub(super) fn want(&mut self, jobs: usize, now: Instant) -> bool {
+        if self.wanted == 0 {
+            self.wanted_since = now;
+        }
+        self.wanted = jobs;
+        self.needs_task(now)
     }
 
     /// A fetch waits no more. Says whether the session's task must be told.
@@ -314,9 +349,8 @@ impl State {
     }
 
     /// Whether the session's task has something to do for a fetch that begins to wait.
-    pub(super) fn needs_task(&mut self, now: Instant) -> bool {
-        let waits_for_a_moment = self.slots.iter().any(|slot| slot.doubt(now).1.is_some());
-        self.channel.is_none() || waits_for_a_moment || !self.more_consumers(now).is_empty()
+    fn needs_task(&mut self, now: Instant) -> bool {
+        self.channel.is_none() || self.next_moment(now).is_some() || !self.more_consumers(now).is_empty()
     }
 
     // ---- moments
@@ -328,7 +362,11 @@ impl State {
             return None;
         }
         let recent = self.pace.recent(now);
-        let patience = if recent > 0 && recent >= held { IDLE_WHILE_BUSY } else { IDLE };
+        let patience = match self.queue_type {
+            QueueType::Quorum => IDLE_OF_QUORUM,
+            QueueType::Classic if recent >= held.max(BUSY) => IDLE_WHILE_BUSY,
+            QueueType::Classic => IDLE,
+        };
         Some(self.quiet_since + patience)
     }
 
@@ -336,7 +374,10 @@ impl State {
     pub(super) fn next_moment(&self, now: Instant) -> Option<Instant> {
         let due = self.slots.iter().filter_map(|slot| slot.early.next());
         let doubts = self.slots.iter().filter(|_| self.wanted > 0).filter_map(|slot| slot.doubt(now).1);
-        due.chain(doubts).min()
+        let fetch = self.fetch(self.wanted, now);
+        let starves = |(slot, ready): (&Slot, usize)| slot.starves(fetch, ready, now);
+        let hunger = self.slots.iter().zip(self.ready()).any(starves).then(|| self.wanted_since + HUNGER);
+        due.chain(doubts).chain(hunger).min()
     }
 }
 
@@ -361,7 +402,8 @@ mod tests {
     impl Bench {
         fn new(set: QueueSet) -> Self {
             let (now, channel) = (Instant::now(), Arc::new(TestChannel::default()));
-            let mut state = State::new(&ConsumerOptions::new(set, 5), QueueType::Classic, now);
+            let mut state =
+                State::new(&ConsumerOptions::new(set, 5), QueueType::Classic, watch::Sender::new(0).subscribe(), now);
             state.begin(Arc::clone(&channel) as Arc<dyn Channel>, now);
             Self { state, channel, seal: Seal::new(), now, tags: 0 }
         }
@@ -378,7 +420,8 @@ mod tests {
 
         fn arrive(&mut self, slot: usize, consumer: u64, hold: Duration) -> JobId {
             self.tags += 1;
-            let job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            let mut job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
+            job.enqueued_at = Timestamp::EPOCH;
             let (id, ticket) = (job.id, Ticket::now(Rank::Normal, Timestamp::from_millis(5)));
             let message = Message { job, ticket, envelope: Arc::from([]) };
             self.state.keep(self.tags, Source { slot, consumer }, message, hold, self.now);
@@ -480,7 +523,7 @@ mod tests {
         assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
         bench.take(2);
         // Claims end quickly: there will be a fetch.
-        let _ = bench.state.acknowledge([1], bench.now);
+        bench.state.pace.ended(BUSY, bench.now);
         bench.state.want_nothing(bench.now);
         assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
         assert!(bench.state.want_nothing(bench.now), "somebody must look after it");

@@ -1,7 +1,6 @@
 //! What a session asks of the rest of the broker: the control log and the dead.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use goose_core::broker::DeathReason;
 use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
@@ -37,12 +36,8 @@ pub(super) fn is_paused(inner: &Inner, queue: &QueueName) -> bool {
 /// Tells the session's task whenever queues may have been paused or resumed.
 pub(super) async fn watch_pauses(session: Arc<Shared>) {
     let mut changes = session.inner.log.changes();
-    loop {
-        session.pauses_changed.store(true, Ordering::Release);
+    while changes.changed().await.is_ok() {
         session.hungry.notify_one();
-        if changes.changed().await.is_err() {
-            return;
-        }
     }
 }
 

@@ -44,9 +44,6 @@ impl Channel for TestChannel {
     fn declare_exchange<'a>(&'a self, _: &'a str, _: ExchangeKind, _: &'a Table) -> BoxFuture<'a, Result<()>> {
         no()
     }
-    fn delete_exchange<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<()>> {
-        no()
-    }
     fn bind_queue<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<()>> {
         no()
     }
@@ -71,9 +68,6 @@ impl Channel for TestChannel {
     fn ack(&self, delivery_tag: u64, multiple: bool) -> BoxFuture<'static, Result<()>> {
         self.acks.lock().push((delivery_tag, multiple));
         Box::pin(async { Ok(()) })
-    }
-    fn requeue(&self, _: u64) -> BoxFuture<'static, Result<()>> {
-        no()
     }
     fn round_trip(&self) -> BoxFuture<'_, Result<()>> {
         no()

@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use goose_core::{Error, ErrorKind, JobId, Result};
 
+use super::OFFSET;
 use crate::amqp::{Delivered, Outgoing, Table, Value};
 use crate::topology::NORMAL;
 
 /// What the ids of our entries begin with. Messages that a queue sends here have the id of their job.
 const OURS: &str = "entry-";
-
-/// The place of an entry, set by the server.
-const OFFSET: &str = "x-stream-offset";
 
 /// What an entry is about.
 pub(crate) const KIND: &str = "goose-kind";
@@ -67,8 +65,7 @@ impl Entry {
     /// With the tag to acknowledge it by.
     pub(super) fn of(delivered: Delivered, stream: &str) -> Result<(u64, Self)> {
         let Some(Value::Int(offset)) = delivered.headers.get(OFFSET) else {
-            let message = format!("the queue {stream} is no stream, delete it so that it can be declared as one");
-            return Err(Error::new(ErrorKind::Misconfigured, message));
+            return Err(no_stream(stream));
         };
         let offset = u64::try_from(*offset).unwrap_or(0);
         let Delivered { tag, message_id, headers, body, .. } = delivered;
@@ -101,6 +98,12 @@ impl Entry {
             _ => None,
         }
     }
+}
+
+/// A queue of another type has the name of a stream.
+pub(super) fn no_stream(name: &str) -> Error {
+    let message = format!("the queue {name} is no stream, delete it so that it can be declared as one");
+    Error::new(ErrorKind::Misconfigured, message)
 }
 
 /// The ids of the last entries.
@@ -150,8 +153,7 @@ mod tests {
 
     #[test]
     fn what_has_no_offset_is_no_stream() {
-        let delivered =
-            |headers| Delivered { tag: 7, redelivered: false, message_id: None, priority: 0, headers, body: vec![1] };
+        let delivered = |headers| Delivered { tag: 7, redelivered: false, message_id: None, headers, body: vec![1] };
         let error = Entry::of(delivered(Table::new()), "goose/v1/log").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert!(error.to_string().starts_with("the queue goose/v1/log is no stream, delete it"));

@@ -8,7 +8,10 @@
 //! wins" is all it takes to decide between processes.
 
 mod append;
+mod declare;
 mod entry;
+#[cfg(test)]
+mod on_a_server;
 mod pick;
 mod tail;
 
@@ -24,14 +27,18 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use self::declare::declare;
 pub(crate) use self::entry::{Entry, KIND, NewEntry};
 use crate::amqp::link::Link;
-use crate::amqp::{Lifetime, Table, Value};
+use crate::amqp::{Table, Value};
 use crate::error::closed;
 use crate::publisher::Publisher;
 
 /// While nothing at all arrives for this long, whoever waits for entries is told so.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The place of an entry, as the server says it; and where a consumer begins.
+const OFFSET: &str = "x-stream-offset";
 
 /// What streams and the powers built upon them need of a broker.
 #[derive(Debug, Clone)]
@@ -228,26 +235,8 @@ impl<F: Fold> Stream<F> {
         if epoch != 0 && self.declared.load(Ordering::Acquire) == epoch {
             return Ok(());
         }
-        let channel = self.wires.control.channel().await?;
-        match channel.declare_queue(&self.name, Lifetime::Durable, &self.arguments).await {
-            Ok(_) => {
-                let _ = channel.close().await;
-            }
-            Err(error) if error.kind() == ErrorKind::Misconfigured => self.accept_as_it_is(error).await?,
-            Err(error) => return Err(error),
-        }
+        declare(&self.wires.control, &self.name, &self.arguments).await?;
         self.declared.store(epoch, Ordering::Release);
-        Ok(())
-    }
-
-    /// A stream with other limits, by an operator's hand or of another version, serves as well.
-    async fn accept_as_it_is(&self, refused: Error) -> Result<()> {
-        let channel = self.wires.control.channel().await?;
-        if channel.inspect_queue(&self.name).await?.is_none() {
-            return Err(refused);
-        }
-        let _ = channel.close().await;
-        tracing::debug!(stream = self.name, "the stream was declared with other limits");
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use goose_core::{Error, ErrorKind, Result};
 
-use super::{Entry, Fold, Stream};
+use super::{Entry, Fold, OFFSET, Stream};
 use crate::amqp::{Channel, Table, Value};
 
 /// How many entries the server sends ahead.
@@ -57,8 +57,7 @@ impl<F: Fold> Stream<F> {
     ) -> Result<()> {
         channel.limit_next_consumer(AHEAD).await?;
         let from = Value::Int(i64::try_from(first).unwrap_or(i64::MAX));
-        let mut deliveries =
-            channel.consume(&self.name, tag, &Table::from([("x-stream-offset".to_owned(), from)])).await?;
+        let mut deliveries = channel.consume(&self.name, tag, &Table::from([(OFFSET.to_owned(), from)])).await?;
         let mut read = 0;
         loop {
             let delivered = deliveries

@@ -6,14 +6,15 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
 use goose_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use super::entry::LastIds;
-use super::{Entry, Fold, NewEntry, Stream};
+use super::entry::{LastIds, no_stream};
+use super::{Entry, Fold, NewEntry, OFFSET, Stream};
 use crate::amqp::{Channel, Delivered, Deliveries, Table, Value};
 use crate::publisher::PublishError;
 
@@ -48,6 +49,8 @@ pub(super) async fn run<F: Fold>(stream: Arc<Stream<F>>, mut barriers: mpsc::Unb
             stream.progress.send_modify(|progress| progress.is_over = true);
             return;
         }
+        // Perhaps it is not there any more.
+        stream.declared.store(0, Ordering::Release);
         if let Some(error) = &error {
             tracing::debug!(stream = stream.name, error = format!("{error:#}"), "reading a stream was interrupted");
         }
@@ -91,7 +94,7 @@ impl<F: Fold> Reading<F> {
             Some((offset, _)) => Value::Int(i64::try_from(*offset).unwrap_or(i64::MAX)),
             None => Value::Text("first".to_owned()),
         };
-        let from = Table::from([("x-stream-offset".to_owned(), from)]);
+        let from = Table::from([(OFFSET.to_owned(), from)]);
         let consumed = channel.consume(&stream.name, TAG, &from).await;
         let mut deliveries = consumed.map_err(|error| not_here_yet(error, &stream.name))?;
         let mut expected = self.last.clone();
@@ -264,6 +267,10 @@ impl<F: Fold> Reading<F> {
 fn not_here_yet(error: Error, name: &str) -> Error {
     if error.kind() != ErrorKind::Misconfigured {
         return error;
+    }
+    // What the server says since 3.9; what it says of a queue that is no stream is about the argument of the consumer.
+    if !format!("{error:#}").contains("replica") {
+        return no_stream(name).with_source(error);
     }
     let message = format!(
         "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there with          rabbitmq-streams add_replica"

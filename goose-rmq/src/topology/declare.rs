@@ -26,11 +26,10 @@ pub(super) async fn base(channel: &dyn Channel, names: &Names, arguments: &Argum
     .await
 }
 
-/// The exchange through which quorum queues give messages up, with the stream of the dead behind it.
-pub(super) async fn dead_letters(channel: &dyn Channel, names: &Names, of_stream: &Table) -> Result<()> {
+/// The exchange through which quorum queues give messages up, bound to the stream of the dead, which has to be there.
+pub(super) async fn dead_letters(channel: &dyn Channel, names: &Names) -> Result<()> {
     let (exchange, dead, none) = (names.dead_letters(), names.dead(), Table::new());
     in_order([
-        declared(channel, &dead, of_stream),
         channel.declare_exchange(&exchange, ExchangeKind::Fanout, &none),
         channel.bind_queue(&dead, &exchange, ""),
     ])

@@ -24,6 +24,7 @@ use crate::amqp::link::Link;
 use crate::amqp::{Outgoing, Table};
 use crate::options::{QueueType, RmqOptions};
 use crate::publisher::Restore;
+use crate::stream;
 
 /// The priorities of messages. Classic queues have these two levels; quorum queues of RabbitMQ 4 take 5 and more as high.
 pub(crate) const NORMAL: u8 = 0;
@@ -154,7 +155,8 @@ impl Topology {
             let channel = self.link.channel().await?;
             declare::base(&*channel, &self.names, &self.arguments).await.map_err(|error| self.told(error))?;
             if self.arguments.queue_type == QueueType::Quorum {
-                declare::dead_letters(&*channel, &self.names, &self.dead).await?;
+                stream::declare(&self.link, &self.names.dead(), &self.dead).await?;
+                declare::dead_letters(&*channel, &self.names).await?;
             }
             declare::let_go(channel).await;
             Ok(())

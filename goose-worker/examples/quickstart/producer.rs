@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use goose_client::{Backoff, Client, JobId};
 use goose_worker::broker::Broker;
 use goose_worker::broker::capability::{QueueCounts, Totals, require};
+use goose_worker::shutdown_signal;
 
 use crate::Result;
 use crate::files::Files;
@@ -22,7 +23,7 @@ const CHUNK: usize = 1000;
 const FLAKY_JOBS: usize = 3;
 /// Longer than a recovery takes. When nothing moves for this long, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The exit code of programs that were ended by ctrl-C.
+/// The exit code of programs that were ended by ctrl-C; here also of those that were told to stop.
 const INTERRUPTED: u8 = 130;
 
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
@@ -40,7 +41,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     };
     let summary = tokio::select! {
         summary = run.work_off(files, options.crash) => Some(summary),
-        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| None)?,
+        () = shutdown_signal() => None,
     };
     run.progress.finish();
     let stopped = run.worker.stop();
@@ -97,6 +98,10 @@ impl Run {
             ids.push(self.client.job(Flaky).backoff(short.clone()).retries(5).enqueue().await?);
         }
         ids.push(self.client.job(Hopeless).backoff(short).retries(2).enqueue().await?);
+        self.progress.note(&format!(
+            "{} files, one job each; and {FLAKY_JOBS} jobs that fail twice and 1 that always fails and dies, on purpose",
+            ids.len() - FLAKY_JOBS - 1
+        ));
         Ok(ids)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use goose_worker::client::{Clock, SystemClock};
-use goose_worker::{Context, Outcome, Worker};
+use goose_worker::{Context, Outcome, Worker, shutdown_signal};
 use sha2::{Digest, Sha256};
 
 use crate::Result;
@@ -26,7 +26,7 @@ pub(crate) async fn run(address: &Address, results: &Path) -> Result<()> {
         .handle(hopeless)
         .start()
         .await?;
-    told_to_stop().await?;
+    told_to_stop().await;
     worker.stop().await?;
     broker.close().await?;
     Ok(())
@@ -116,15 +116,15 @@ fn count(path: &Path) -> io::Result<Counts> {
 }
 
 /// Waits for the end of standard input. Ctrl-C reaches every process of a terminal; here it means the same.
-async fn told_to_stop() -> Result<()> {
+async fn told_to_stop() {
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         _ = io::copy(&mut io::stdin(), &mut io::sink());
         _ = tell.send(());
     });
     tokio::select! {
-        _ = told => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        _ = told => {}
+        () = shutdown_signal() => {}
     }
 }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goose_core::{Error, ErrorKind, Result};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::executor::Bench;
 use super::panics::CatchUnwind;
+use super::polled;
 use super::{Engine, PoolRun};
 
 /// How long the poller may take to hand back what it holds; longer only when the settler cannot keep up.
@@ -25,9 +27,10 @@ const HOOKS_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) async fn shut_down(engine: Arc<Engine>, grace: Duration) -> Result<()> {
     tracing::debug!(worker = %engine.identity.id, ?grace, "worker stops");
     engine.stopping.cancel();
+    let pollers_end = Instant::now() + POLLER_LIMIT;
     for pool in &engine.pools {
         // The poller gives back what was not started.
-        if !joined(&pool.poller, POLLER_LIMIT).await {
+        if !joined(&pool.poller, pollers_end).await {
             tracing::warn!(pool = pool.label, "the broker takes nothing back, held jobs are left to their lease");
         }
     }
@@ -44,6 +47,9 @@ pub(crate) async fn shut_down(engine: Arc<Engine>, grace: Duration) -> Result<()
     let cut_ends = Instant::now() + CUT_LIMIT;
     for pool in &engine.pools {
         if timeout_at(cut_ends, pool.idle()).await.is_err() {
+            for job in polled::jobs(&pool.bench) {
+                tracing::warn!(job.id = %job.id, job.name = %job.name, job.queue = %job.queue, "the handler does not yield");
+            }
             tracing::warn!(pool = pool.label, "handlers do not yield, their jobs are left to their lease");
         }
     }
@@ -54,25 +60,19 @@ pub(crate) async fn shut_down(engine: Arc<Engine>, grace: Duration) -> Result<()
         pool.closing.cancel();
     }
     for pool in &engine.pools {
-        if !joined(&pool.settler, flush_ends.saturating_duration_since(Instant::now())).await {
+        if !joined(&pool.settler, flush_ends).await {
             let message = "the broker did not take the last outcomes in time, their jobs run again";
             result = result.and(Err(Error::new(ErrorKind::Unavailable, message)));
         }
     }
+    // Side by side: where the server is away each of them waits, and they must not add up.
+    let mut ends = JoinSet::new();
     for pool in &engine.pools {
-        let stop = CatchUnwind::call(|| pool.bench.consumer.stop());
-        let stopped = match timeout(CLOSE_LIMIT, stop).await {
-            Ok(Ok(stopped)) => stopped,
-            // The other pools have sessions to end, too.
-            Ok(Err(panic)) => {
-                Err(Error::new(ErrorKind::Internal, format!("the broker did not end the session, {panic}")))
-            }
-            Err(_) => {
-                let message = format!("the broker did not end the session in {CLOSE_LIMIT:?}");
-                Err(Error::new(ErrorKind::Unavailable, message))
-            }
-        };
-        result = result.and(stopped);
+        ends.spawn(end_session(Arc::clone(&pool.bench)));
+    }
+    while let Some(ended) = ends.join_next().await {
+        let cancelled = |error| Error::new(ErrorKind::Internal, "the end of a session was cut off").with_source(error);
+        result = result.and(ended.map_err(cancelled).and_then(|ended| ended));
     }
     if let Some(hooks) = &engine.hooks
         && timeout(HOOKS_LIMIT, hooks.finished()).await.is_err()
@@ -84,10 +84,23 @@ pub(crate) async fn shut_down(engine: Arc<Engine>, grace: Duration) -> Result<()
     result
 }
 
-/// Waits for a loop to end; aborts it at the limit.
-async fn joined(task: &parking_lot::Mutex<Option<JoinHandle<()>>>, limit: Duration) -> bool {
+async fn end_session(bench: Arc<Bench>) -> Result<()> {
+    let stop = CatchUnwind::call(|| bench.consumer.stop());
+    match timeout(CLOSE_LIMIT, stop).await {
+        Ok(Ok(stopped)) => stopped,
+        // The other pools have sessions to end, too.
+        Ok(Err(panic)) => Err(Error::new(ErrorKind::Internal, format!("the broker did not end the session, {panic}"))),
+        Err(_) => {
+            let message = format!("the broker did not end the session in {CLOSE_LIMIT:?}");
+            Err(Error::new(ErrorKind::Unavailable, message))
+        }
+    }
+}
+
+/// Waits for a loop to end; aborts it when its time is up.
+async fn joined(task: &parking_lot::Mutex<Option<JoinHandle<()>>>, ends: Instant) -> bool {
     let Some(mut task) = task.lock().take() else { return true };
-    let ended = timeout(limit, &mut task).await.is_ok();
+    let ended = timeout_at(ends, &mut task).await.is_ok();
     if !ended {
         task.abort();
     }
@@ -111,6 +124,7 @@ mod tests {
 
     use goose_core::{BoxFuture, ErrorKind};
 
+    use super::CLOSE_LIMIT;
     use crate::test_bench::{Gate, Number, TestBench, number, until};
     use crate::{Context, Pool, Worker};
 
@@ -299,6 +313,19 @@ mod tests {
         until("the end of the session", || bench.broker.seen().stops == 1).await;
         assert!(dropped.load(Ordering::SeqCst));
         assert_eq!((bench.broker.ready("default").len(), bench.broker.claimed()), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_that_do_not_end_do_not_add_up() {
+        let bench = TestBench::new();
+        bench.broker.faults(|faults| faults.stop_hangs = true);
+        let pools = ["a", "b", "c", "d"].map(Pool::queue);
+        let worker = pools.into_iter().fold(bench.worker(), crate::WorkerBuilder::pool);
+        let worker = worker.handle(|_: Number| async {}).start().await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let error = worker.stop().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(begun.elapsed() < CLOSE_LIMIT + SECOND, "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

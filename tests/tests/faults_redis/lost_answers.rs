@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use goose_client::Client;
 use goose_core::ErrorKind;
+use goose_core::broker::Broker;
+use goose_core::broker::capability::require;
 use goose_services::Mode;
 
 use crate::stage::{Chore, PATIENCE, Stage, all_done, in_order, ready, recovered, until};
@@ -92,5 +94,36 @@ pub(crate) async fn a_settle_whose_answer_is_lost() -> Outcome {
     worker.stop().await?;
     ensure!(ids.iter().all(|id| stage.runs.of(*id) == 1), "doubles: {:?}", stage.runs.doubles());
     all_done(&beside).await?;
+    Ok(Played::Done)
+}
+
+/// A server that crashes, or a replica that takes over, may know less than was acknowledged: here that all jobs
+/// have ended. To it a worker that lives has claimed them, and that worker has long forgotten them. They run again.
+pub(crate) async fn settles_that_a_crash_of_the_server_takes_back() -> Outcome {
+    let mut stage = Stage::new();
+    let broker = stage.broker().await?;
+    let worker = stage.worker(&broker).concurrency(20).start().await?;
+    let client = Client::new(broker.clone());
+    let (naps, nap) = (10, Duration::from_millis(500));
+    let ids = client.perform_bulk((0..naps).map(|_| Chore::nap(nap))).await?.into_result()?;
+    let longer = client.perform_async(Chore::nap(nap * 8)).await?;
+    stage.have_run(PATIENCE, &ids).await?;
+    stage.have_run(PATIENCE, &[longer]).await?;
+    ensure!(stage.runs.ended() == 0, "the jobs had ended before the server saved what it knew");
+    stage.server.ask(&["SAVE"]);
+    until(PATIENCE, "they ended", async || {
+        let statistics = require(&broker, "statistics", broker.statistics())?;
+        Ok(statistics.queues().await?.iter().all(|counts| counts.running == 1))
+    })
+    .await?;
+    stage.server.restart();
+    let begun = Instant::now();
+    until(Duration::from_secs(6), "they ran again", async || Ok(stage.runs.doubles().len() >= naps)).await?;
+    eprintln!("settles taken back: run again after {:.1?}", begun.elapsed());
+    ensure!(stage.runs.doubles() == ids.into_iter().collect(), "only those, and not the one that was still running");
+    ensure!(recovered(&broker).await? == 0, "the worker was held for dead");
+    until(PATIENCE, "all ended", async || Ok(stage.runs.ended() == naps * 2 + 1)).await?;
+    worker.stop().await?;
+    all_done(&broker).await?;
     Ok(Played::Done)
 }

@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         lost_answers::an_enqueue_whose_answer_is_lost(),
         lost_answers::a_fetch_whose_answer_is_lost(),
         lost_answers::a_settle_whose_answer_is_lost(),
+        lost_answers::settles_that_a_crash_of_the_server_takes_back(),
     ];
     libtest_mimic::run(&arguments, on_servers_to_hurt(trials)).exit_code()
 }

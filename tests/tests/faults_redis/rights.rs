@@ -113,7 +113,7 @@ async fn least(stage: &Stage, broker: &goose_redis::RedisBroker) -> Outcome {
     let used = stage.server.ask(&["INFO", "commandstats"]);
     let is_used = |right: &&str| used.contains(&format!("cmdstat_{}:", right.trim_start_matches('+')));
     let unused: Vec<&str> = RIGHTS.split_whitespace().filter(|right| !is_used(right)).collect();
-    // Asked only to say which key is of a wrong type, and when the answer of a fetch was lost.
+    // Asked only to say which key is of a wrong type, and what a session has claimed, when it is not sure of it.
     ensure!(unused.iter().all(|right| ["+type", "+hgetall"].contains(right)), "not needed: {unused:?}");
     Ok(Played::Done)
 }

@@ -10,7 +10,7 @@ use goose_tests::ensure;
 use goose_tests::lab::{Lab, PATIENCE, PREFIX};
 use goose_tests::ledger::{Entry, now};
 use goose_tests::oracle::Findings;
-use goose_tests::servers::Setup;
+use goose_tests::servers::{Servers, Setup};
 
 /// The queue of the lab.
 const QUEUE: &str = "default";
@@ -58,6 +58,13 @@ impl Load {
         self.lab.until(PATIENCE, &format!("{count} finished jobs"), |entries| finished(entries) >= count).await
     }
 
+    /// Waits until the producer has been told of something that it is there, since then.
+    pub(crate) async fn until_acknowledged(&mut self, since: Timestamp) -> Result<()> {
+        let has =
+            |entries: &[Entry]| entries.iter().any(|e| matches!(e, Entry::Acknowledged { at, .. } if *at >= since));
+        self.lab.until(PATIENCE, "an acknowledged job", has).await
+    }
+
     /// Waits until so many jobs have been started.
     pub(crate) async fn until_started(&mut self, count: usize) -> Result<()> {
         let started = |entries: &[Entry]| entries.iter().filter(|e| matches!(e, Entry::Started { .. })).count();
@@ -69,15 +76,26 @@ impl Load {
         Ok(self.lab.servers()?.primary_of(PREFIX, QUEUE).ok_or("there is no primary of the queue")?)
     }
 
-    /// Waits until another server than this has the jobs.
-    pub(crate) async fn until_failed_over(&mut self, from: usize) -> Result<usize> {
+    /// Waits until the replica of this primary has taken over.
+    ///
+    /// It is asked itself, in a cluster: one that hangs would hold up whoever asks all. With Sentinels it is they whom
+    /// everybody asks, and who tell it a little later.
+    pub(crate) async fn until_failed_over(&mut self, from: usize) -> Result<()> {
         let mut again = tokio::time::interval(Duration::from_millis(20));
+        let servers = self.lab.servers()?;
         let failing_over = async {
             loop {
                 again.tick().await;
-                match self.lab.servers()?.primary_of(PREFIX, QUEUE) {
-                    Some(to) if to != from => return Result::Ok(to),
-                    _ => {}
+                let has_taken_over = match servers {
+                    Servers::Standalone(_) => return Err("one server alone has no replica".into()),
+                    Servers::Sentinel(watched) => watched.primary_port() == Some(watched.replica.port()),
+                    Servers::Cluster(cluster) => {
+                        let replica = &cluster.nodes[from + cluster.nodes.len() / 2];
+                        replica.try_ask(&["ROLE"]).is_ok_and(|role| role.starts_with("master"))
+                    }
+                };
+                if has_taken_over {
+                    return Result::Ok(());
                 }
             }
         };

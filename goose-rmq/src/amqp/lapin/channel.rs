@@ -10,9 +10,9 @@ use futures_core::Stream;
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use lapin::Confirmation as LapinConfirmation;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
-    ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 
@@ -91,13 +91,6 @@ impl Channel for LapinChannel {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let declared = self.lapin.exchange_declare(short(name)?, kind, options, to_table(args)?).await;
             declared.map_err(|error| classify(error, &format!("declare the exchange {name}")))
-        })
-    }
-
-    fn delete_exchange<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let deleted = self.lapin.exchange_delete(short(name)?, ExchangeDeleteOptions::default()).await;
-            deleted.map_err(|error| classify(error, &format!("delete the exchange {name}")))
         })
     }
 
@@ -187,15 +180,6 @@ impl Channel for LapinChannel {
         Box::pin(async move {
             let acked = channel.basic_ack(delivery_tag, BasicAckOptions { multiple }).await;
             acked.map_err(|error| classify(error, "acknowledge"))
-        })
-    }
-
-    fn requeue(&self, delivery_tag: u64) -> BoxFuture<'static, Result<()>> {
-        let channel = Arc::clone(&self.lapin);
-        Box::pin(async move {
-            let options = BasicNackOptions { multiple: false, requeue: true };
-            let nacked = channel.basic_nack(delivery_tag, options).await;
-            nacked.map_err(|error| classify(error, "give back a job"))
         })
     }
 

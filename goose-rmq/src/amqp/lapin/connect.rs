@@ -1,5 +1,6 @@
 //! Making connections, to one server of the list after the other.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +21,8 @@ use crate::options::RmqOptions;
 #[derive(Debug)]
 pub(crate) struct Connector {
     servers: Vec<Server>,
-    next: AtomicUsize,
+    /// Which one is next, for each role: three that take turns would keep each other from some.
+    next: [AtomicUsize; 3],
     name: String,
     timeout: Duration,
     hooks: Hooks,
@@ -39,9 +41,11 @@ impl Connector {
         if let Some(pem) = &options.root_certificates {
             super::tls::trusting(Some(pem))?;
         }
+        // Not all programs with the same options begin with the same node.
+        let first = usize::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0);
         Ok(Self {
+            next: std::array::from_fn(|_| AtomicUsize::new(first)),
             servers,
-            next: AtomicUsize::new(0),
             name: options.connection_name.clone(),
             timeout: options.connect_timeout,
             hooks: options.hooks.clone(),
@@ -85,7 +89,13 @@ impl Connector {
 impl Connect for Connector {
     fn connect(&self, role: Role) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
         Box::pin(async move {
-            let next = self.next.fetch_add(1, Ordering::Relaxed);
+            let [publish, consume, control] = &self.next;
+            let next = match role {
+                Role::Publish => publish,
+                Role::Consume => consume,
+                Role::Control => control,
+            };
+            let next = next.fetch_add(1, Ordering::Relaxed);
             let server = next.checked_rem(self.servers.len()).and_then(|index| self.servers.get(index));
             let server =
                 server.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no server is named, give its URL"))?;

@@ -67,7 +67,6 @@ pub(super) fn delivered(delivery: Delivery) -> Delivered {
         tag: delivery.delivery_tag,
         redelivered: delivery.redelivered,
         message_id: properties.message_id().as_ref().map(|id| id.as_str().to_owned()),
-        priority: properties.priority().unwrap_or(0),
         headers: properties.headers().as_ref().map(from_table).unwrap_or_default(),
         body: delivery.data,
     }

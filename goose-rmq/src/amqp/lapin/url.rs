@@ -35,7 +35,7 @@ impl Server {
         match &*scheme {
             "amqp" => {}
             "amqps" if cfg!(feature = "tls") => {}
-            "amqps" => return Err(invalid("asks for TLS, which needs the feature `tls` of goose-rmq".to_owned())),
+            "amqps" => return Err(invalid("asks for TLS, which needs the feature `tls` of goose-rmq")),
             _ => return Err(invalid(format!("begins with {scheme:?}, {FORM}"))),
         }
         // The library is lenient: a port it cannot read, a second @ or a bracket that is not closed are errors of its parser,
@@ -62,7 +62,7 @@ impl Server {
             "/".clone_into(&mut uri.vhost);
         }
         if uri.vhost.len() > 255 {
-            return Err(invalid("names a virtual host of more than 255 bytes".to_owned()));
+            return Err(invalid("names a virtual host of more than 255 bytes"));
         }
         if let Some(username) = &options.username {
             username.clone_into(&mut uri.authority.userinfo.username);
@@ -79,7 +79,7 @@ impl Server {
     }
 }
 
-fn invalid(what: String) -> Error {
+fn invalid(what: impl fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("the URL of the server {what}"))
 }
 

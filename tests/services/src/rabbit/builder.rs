@@ -55,7 +55,9 @@ impl RabbitBuilder {
         self
     }
 
-    /// Further arguments for the Erlang machine, such as `-kernel net_ticktime 8`.
+    /// Further arguments for the Erlang machine, such as `-kernel net_ticktime 8`, or a setting for which `rabbitmq.conf`
+    /// has no line: with `-rabbit channel_tick_interval 1000` it is looked every second, and not once a minute, whether a
+    /// consumer is over its `consumer_timeout`.
     pub fn erlang(mut self, arguments: &str) -> Self {
         self.erlang = format!("{} {arguments}", self.erlang);
         self
