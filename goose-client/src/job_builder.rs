@@ -147,7 +147,8 @@ impl JobBuilder {
         self.set(|job| job.headers.extend(headers.into_iter().map(|(name, value)| (name.into(), value.into()))))
     }
 
-    /// Puts it before everything that already waits in its queue.
+    /// Puts it before everything that already waits in its queue. With [`run_in`](Self::run_in) or [`run_at`](Self::run_at)
+    /// it changes nothing: a job whose time has come goes to the front anyway.
     pub fn front(self) -> Self {
         self.set(|job| job.priority = Priority::Front)
     }

@@ -87,7 +87,7 @@ fn size(job: &Job, max_size: usize) -> Result<()> {
     if size <= max_size {
         return Ok(());
     }
-    let hint = "store large data elsewhere and enqueue where it is";
+    let hint = "store large data elsewhere and enqueue where it is, or raise `ClientBuilder::max_job_size`";
     Err(Error::new(ErrorKind::TooLarge, format!("job {} has {size} bytes, the limit is {max_size}; {hint}", job.name)))
 }
 
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         assert_eq!(
             error.to_string(),
-            "job sample has 143 bytes, the limit is 142; store large data elsewhere and enqueue where it is"
+            "job sample has 143 bytes, the limit is 142; store large data elsewhere and enqueue where it is, or raise `ClientBuilder::max_job_size`"
         );
     }
 }

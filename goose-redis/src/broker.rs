@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::RedisOptions;
-use crate::connection::Link;
+use crate::connection::{Lane, Link};
 use crate::consumer::RedisConsumer;
 use crate::enqueue::Intake;
 use crate::error::closed;
@@ -101,7 +101,7 @@ impl Inner {
         );
         // Taken on when it is open: until then a fetch still goes by the old one, and gets nothing.
         let id = session::new_id();
-        match lease::open(self, session, &id).await {
+        match lease::open(self, session, &id, Lane::Beat).await {
             Ok(()) => session.take_on(id),
             Err(error) => {
                 self.note_error(&error);
@@ -158,7 +158,8 @@ impl Broker for RedisBroker {
         Box::pin(async move {
             self.inner.check_open()?;
             let session = Arc::new(Session::new(options, self.inner.options.lease, &self.inner.names));
-            lease::open(&self.inner, &session, &session.id()).await?;
+            // Not with the short limit of heartbeats: nobody is held up by this but the caller.
+            lease::open(&self.inner, &session, &session.id(), Lane::Data).await?;
             self.inner.sessions.lock().push(Arc::clone(&session));
             let consumer = RedisConsumer::start(Arc::clone(&self.inner), session);
             Ok(Box::new(consumer) as Box<dyn Consumer>)

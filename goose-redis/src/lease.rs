@@ -26,17 +26,17 @@ const FEW: i64 = 50;
 /// How many dead sessions are taken over at the same time.
 const AT_ONCE: usize = 25;
 
-/// Opens a session on all its queues, under this identity.
-pub(crate) async fn open(inner: &Inner, session: &Session, id: &str) -> Result<()> {
+/// Opens a session on all its queues, under this identity. The lane says how long that may take.
+pub(crate) async fn open(inner: &Inner, session: &Session, id: &str, lane: Lane) -> Result<()> {
     let began = Instant::now();
     let description = description(session);
     let names = session.queues.iter().map(|(queue, _)| Bytes::from(queue.as_str().to_owned())).collect();
-    inner.link.eval(Lane::Beat, &SERVE, vec![inner.names.served()], names).await?;
+    inner.link.eval(lane, &SERVE, vec![inner.names.served()], names).await?;
     // All queues at once, here and below: one after the other would take as many round trips, and a slow link with many
     // queues more time than a lease lasts.
     let opens = session.queues.iter().map(|(_, keys)| {
         let args = vec![id.to_owned().into(), millis(session.lease), description.clone()];
-        inner.link.eval(Lane::Beat, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
+        inner.link.eval(lane, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
     });
     for reply in together(opens).await {
         inner.clock.heard(Timestamp::from_millis(reply?.into_int()?));
@@ -65,6 +65,8 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let id = session.id();
     let seed = id.get(id.len().saturating_sub(4)..).and_then(|end| usize::from_str_radix(end, 16).ok());
     let mut watch = Watch::new(seed.unwrap_or(0));
+    // How many beats have failed in a row, and why the last one did.
+    let mut failures = (0_u32, None);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -81,9 +83,17 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
             () = verdict => {}
         }
         match round(&inner, &session, &mut watch).await {
-            Ok(()) => {}
+            Ok(()) => failures = (0, None),
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "cannot renew the lease of this process; will try again");
+                if failures.1 != Some(error.kind()) {
+                    failures = (0, Some(error.kind()));
+                }
+                failures.0 = failures.0.saturating_add(1);
+                // What lasts is told less and less often.
+                if failures.0.is_power_of_two() || failures.0.is_multiple_of(32) {
+                    let (error, beats) = (format!("{error:#}"), failures.0);
+                    tracing::warn!(error, beats, "cannot renew the lease of this process; will try again");
+                }
                 inner.note_error(&error);
             }
         }

@@ -29,7 +29,7 @@ async fn a_server_that_cannot_be_reached() {
     let port = goose_services::free_port();
     let begun = Instant::now();
     let error = refused_url(format!("redis://127.0.0.1:{port}")).await;
-    check(&error, ErrorKind::Unavailable, &["cannot connect", &format!("127.0.0.1:{port}"), "refused"]);
+    check(&error, ErrorKind::Unavailable, &["cannot connect", &format!("127.0.0.1:{port}"), "refused (os error"]);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     let error = refused_url("redis://no-such-host.invalid").await;
     check(&error, ErrorKind::Unavailable, &["no-such-host.invalid:6379", "host and port"]);
@@ -161,6 +161,13 @@ async fn a_server_without_lua() {
 }
 
 #[tokio::test]
+async fn an_ordinary_server_where_the_url_promises_a_sentinel() {
+    let server = Server::start();
+    let url = format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=jobs", server.port());
+    check(&refused_url(url).await, ErrorKind::Misconfigured, &["is no sentinel", "redis:// url"]);
+}
+
+#[tokio::test]
 async fn a_server_in_another_role_than_the_url_says() {
     let node = Server::with(&["--cluster-enabled", "yes"]);
     check(&refused_url(node.url()).await, ErrorKind::Misconfigured, &["use a redis-cluster:// url"]);
@@ -196,6 +203,6 @@ async fn settings_that_cannot_work_are_refused_before_anything_is_connected() {
     check(&refused(nowhere().prefix("a b")).await, ErrorKind::InvalidInput, &["prefix"]);
     check(&refused(nowhere().lease(Duration::ZERO)).await, ErrorKind::InvalidInput, &["lease"]);
     check(&refused(nowhere().username("me")).await, ErrorKind::InvalidInput, &["password"]);
-    check(&refused_url("localhost").await, ErrorKind::InvalidInput, &["redis://"]);
+    check(&refused_url("localhost").await, ErrorKind::InvalidInput, &["redis://", "valkey may stand for redis"]);
     check(&refused_url("redis-cluster://127.0.0.1:1/2").await, ErrorKind::InvalidInput, &["database 0"]);
 }

@@ -79,7 +79,7 @@ impl SqliteOptions {
         self
     }
 
-    /// How long a silent worker keeps its jobs; 6 s by default, 100 ms to one hour. It is renewed six times in that span,
+    /// How long a silent worker keeps its jobs; 6 s by default, 100 ms to 1 h. It is renewed six times in that span,
     /// and found dead at most a third of the span after its end: with the default within 8 s of a kill.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
@@ -134,7 +134,7 @@ impl SqliteOptions {
             check_words(path)?;
         }
         if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&self.lease) {
-            let message = format!("the lease is {:?}, use 100ms to one hour", self.lease);
+            let message = format!("the lease is {:?}, use 100ms to 1h", self.lease);
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         Ok(())

@@ -251,6 +251,10 @@ impl WorkerBuilder {
     /// # }
     /// ```
     ///
+    /// `Ok` says that the worker has ended cleanly, and not that every job has: handlers that outlive the grace period and
+    /// cannot be cut (blocking ones, and async ones that do not reach an `.await`) are named in the log as
+    /// warnings, and their jobs run again elsewhere when the lease ends.
+    ///
     /// # Errors
     /// As [`start`](Self::start) and [`Worker::stop`].
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<()> {

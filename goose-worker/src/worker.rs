@@ -75,6 +75,8 @@ impl Worker {
     /// grace period, cuts async handlers that outlive it and gives their jobs back, and ends the session.
     /// Blocking handlers that outlive it are left to their lease. An idle worker stops at once.
     ///
+    /// Whoever is left behind is named in the log, as a warning, and is no error.
+    ///
     /// Beyond the grace period a stop has bounds as well: one second each for handing back and for cutting handlers, five
     /// for a broker that does not take the last outcomes, five for one that does not end the session, one for hooks.
     ///

@@ -43,12 +43,6 @@ impl Setup {
     pub fn patient(topology: Topology) -> Self {
         Self { topology, fsync: Fsync::Always, failover_after_ms: 5_000, min_replicas: 0 }
     }
-
-    /// Durable, and quick to fail over.
-    #[must_use]
-    pub fn hasty(topology: Topology) -> Self {
-        Self { failover_after_ms: 1_000, ..Self::patient(topology) }
-    }
 }
 
 /// The servers. Dropping this ends them.

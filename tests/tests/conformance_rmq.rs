@@ -1,6 +1,6 @@
 //! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server.
 //!
-//! The server is started by the first scenario that needs it; each scenario has a prefix of its own.
+//! The server is started before the first scenario; each scenario has a prefix of its own.
 //! `GOOSE_RABBITMQ_SERVER=COMMAND` names another server program. With `GOOSE_RABBITMQ_URL=amqp://…` that server is used
 //! instead of one of our own; what scenarios declare on it stays there.
 
@@ -22,11 +22,13 @@ const MAX_RECOVERIES: u32 = 2;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let server = Arc::new(Mutex::new(None));
+    // A list of the scenarios needs none. Otherwise it is started first: it may take longer than a scenario has patience.
+    let is_list = std::env::args().any(|argument| argument == "--list");
+    let server = Arc::new(Mutex::new((!is_list).then(At::find)));
     let on = |name, queue_type| Arc::new(OnRabbit { name, queue_type, server: Arc::clone(&server) });
     let harnesses = [on("classic", QueueType::Classic), on("quorum", QueueType::Quorum)];
     let outcome = libtest::main(harnesses.map(|harness| harness as Arc<dyn Harness>));
-    // Ends the server, also after it failed to start.
+    // Ends the server.
     drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
     outcome
 }
@@ -48,6 +50,14 @@ impl At {
             Self::Given(url) => url.clone(),
         }
     }
+
+    /// Whether its quorum queues know no priorities. That of somebody else is taken for a new one.
+    fn is_before_4(&self) -> bool {
+        match self {
+            Self::Own(rabbit) => rabbit.eval("list_to_binary(rabbit_misc:version())").starts_with("3."),
+            Self::Given(_) => false,
+        }
+    }
 }
 
 struct OnRabbit {
@@ -64,7 +74,7 @@ impl fmt::Debug for OnRabbit {
 
 impl OnRabbit {
     fn with_server<T>(&self, ask: impl FnOnce(&At) -> T) -> Result<T> {
-        let failed = || Error::new(ErrorKind::Unavailable, "the server did not start; the first failure says why");
+        let failed = || Error::new(ErrorKind::Unavailable, "a scenario panicked while it looked at the server");
         let mut server = self.server.lock().map_err(|_| failed())?;
         Ok(ask(server.get_or_insert_with(At::find)))
     }
@@ -116,7 +126,11 @@ impl Harness for OnRabbit {
     }
 
     fn skips(&self) -> Vec<Skip> {
-        skips::rmq()
+        let mut skips = skips::rmq();
+        if self.queue_type == QueueType::Quorum && self.with_server(At::is_before_4).unwrap_or(false) {
+            skips.extend(skips::rmq_quorum_before_4());
+        }
+        skips
     }
 
     /// Removes the scenario's queues and exchanges.

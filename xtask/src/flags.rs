@@ -59,8 +59,12 @@ const COMMANDS: &[Command] = &[
         flags: &[
             Flag { name: "--crash", value: None, about: "kill the worker half-way and let a second one take over" },
             Flag { name: "--db", value: Some("PATH"), about: "keep the jobs in this file (default: a temporary one)" },
-            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, or redis" },
-            Flag { name: "--url", value: Some("URL"), about: "a Redis server to use (default: one for this run)" },
+            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, redis or rmq" },
+            Flag {
+                name: "--url",
+                value: Some("URL"),
+                about: "keep the jobs on this server, in keys or queues that begin with goose-quickstart; implies the broker (default: a server for this run)",
+            },
         ],
         others: Others::Refused,
         build: |given| Task::Quickstart(given.all),
@@ -107,8 +111,8 @@ const COMMANDS: &[Command] = &[
         takes: "",
         about: "Measure how fast a broker is, through client and worker as users have them",
         flags: &[
-            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, or redis" },
-            Flag { name: "--url", value: Some("URL"), about: "a Redis server to use (default: one for this run)" },
+            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, redis, rmq or rmq-quorum" },
+            Flag { name: "--url", value: Some("URL"), about: "a server to use (default: one for this run)" },
             Flag { name: "--jobs", value: Some("N"), about: "how many jobs in each scenario" },
             Flag { name: "--json", value: None, about: "one object a line instead of a table" },
             Flag { name: "--scale", value: None, about: "how much a job costs while very many others wait" },

@@ -5,16 +5,16 @@ use std::path::Path;
 
 use crate::cargo::{Cargo, root};
 use crate::flags::value_of;
-use crate::servers::REDIS;
 use crate::{Result, services};
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
-    let url = value_of("--url", arguments);
-    let program = Program::for_broker(value_of("--broker", arguments).unwrap_or(OsStr::new("sqlite")), url);
+    let program = Program::for_run(arguments);
     let arguments = from_here(arguments);
-    if program.needs_server {
-        services::need_command(&REDIS)?;
-        return program.with_server(&arguments)?.become_it();
+    if let Some(broker) = program.to_serve {
+        if let Some(server) = services::server_of(OsStr::new(broker)) {
+            services::need_command(server)?;
+        }
+        return program.with_server(broker, &arguments)?.become_it();
     }
     program.call("run").args(["--"]).args(arguments).become_it()
 }
@@ -22,19 +22,30 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
 /// The program, with the brokers that a run needs.
 pub(crate) struct Program {
     features: &'static str,
-    needs_server: bool,
+    /// The broker for which a server is to be started.
+    to_serve: Option<&'static str>,
 }
 
 impl Program {
+    /// The one that the flags ask for.
+    fn for_run(arguments: &[OsString]) -> Self {
+        let url = value_of("--url", arguments);
+        let default = OsStr::new(if url.is_some() { "redis" } else { "sqlite" });
+        Self::for_broker(value_of("--broker", arguments).unwrap_or(default), url)
+    }
+
     pub(crate) fn for_broker(name: &OsStr, url: Option<&OsStr>) -> Self {
-        let with_tls = ["rediss", "valkeys"]
+        let with_tls = ["rediss", "valkeys", "amqps"]
             .iter()
             .any(|scheme| url.is_some_and(|url| url.as_encoded_bytes().starts_with(scheme.as_bytes())));
-        match (name == "redis", with_tls) {
-            (false, _) => Self { features: "sqlite", needs_server: false },
-            (true, false) => Self { features: "sqlite,redis", needs_server: url.is_none() },
-            (true, true) => Self { features: "sqlite,redis-tls", needs_server: false },
-        }
+        let (features, served) = match (name.to_str(), with_tls) {
+            (Some("redis"), false) => ("sqlite,redis", "redis"),
+            (Some("redis"), true) => ("sqlite,redis-tls", "redis"),
+            (Some("rmq"), false) => ("sqlite,rmq", "rmq"),
+            (Some("rmq"), true) => ("sqlite,rmq-tls", "rmq"),
+            _ => return Self { features: "sqlite", to_serve: None },
+        };
+        Self { features, to_serve: url.is_none().then_some(served) }
     }
 
     /// The call that builds it, or builds and runs it; its arguments follow after `--`.
@@ -43,10 +54,11 @@ impl Program {
     }
 
     /// Builds it, and answers the call that runs it with a server of its own.
-    pub(crate) fn with_server(&self, arguments: &[OsString]) -> Result<Cargo> {
+    pub(crate) fn with_server(&self, broker: &str, arguments: &[OsString]) -> Result<Cargo> {
         // Before the server is started, so that it does not wait for the build.
         self.call("build").run()?;
-        Ok(services::with_server(&self.call("run").args(["--quiet", "--", "--url", "{url}"]).args(arguments)))
+        let call = self.call("run").args(["--quiet", "--", "--url", "{url}"]).args(arguments);
+        Ok(services::with_server(broker, &call))
     }
 }
 
@@ -100,14 +112,28 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_redis_is_built_for_a_run_without_it() {
+    fn nothing_of_a_broker_is_built_for_a_run_without_it() {
         let program = |name: &str, url: Option<&'static str>| {
-            let Program { features, needs_server } = Program::for_broker(OsStr::new(name), url.map(OsStr::new));
-            (features, needs_server)
+            let Program { features, to_serve } = Program::for_broker(OsStr::new(name), url.map(OsStr::new));
+            (features, to_serve)
         };
-        assert_eq!(program("sqlite", None), ("sqlite", false));
-        assert_eq!(program("redis", None), ("sqlite,redis", true));
-        assert_eq!(program("redis", Some("redis://x")), ("sqlite,redis", false));
-        assert_eq!(program("redis", Some("rediss-cluster://x")), ("sqlite,redis-tls", false));
+        assert_eq!(program("sqlite", None), ("sqlite", None));
+        assert_eq!(program("redis", None), ("sqlite,redis", Some("redis")));
+        assert_eq!(program("redis", Some("redis://x")), ("sqlite,redis", None));
+        assert_eq!(program("redis", Some("rediss-cluster://x")), ("sqlite,redis-tls", None));
+        assert_eq!(program("rmq", None), ("sqlite,rmq", Some("rmq")));
+        assert_eq!(program("rmq", Some("amqp://x")), ("sqlite,rmq", None));
+        assert_eq!(program("rmq", Some("amqps://x")), ("sqlite,rmq-tls", None));
+    }
+
+    #[test]
+    fn a_url_alone_means_redis() {
+        let features = |words: &[&str]| {
+            let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+            Program::for_run(&arguments).features
+        };
+        assert_eq!(features(&["--crash"]), "sqlite");
+        assert_eq!(features(&["--url", "redis://x"]), "sqlite,redis");
+        assert_eq!(features(&["--url", "redis://x", "--broker", "sqlite"]), "sqlite");
     }
 }

@@ -24,10 +24,19 @@ fn wanted(arguments: &[OsString]) -> &'static [Server] {
     }
 }
 
-/// The call of cargo inside of a call that gives it a durable Redis of its own; `{url}` in its arguments becomes the
-/// server's. The server ends with it.
-pub(crate) fn with_server(call: &Cargo) -> Cargo {
-    program().args(["run"]).args(call.words())
+/// What serves a broker, by the broker's name on command lines.
+pub(crate) fn server_of(broker: &OsStr) -> Option<&'static Server> {
+    match broker.to_str() {
+        Some("redis") => Some(&REDIS),
+        Some("rmq" | "rmq-quorum") => Some(&RABBITMQ),
+        _ => None,
+    }
+}
+
+/// The call of cargo inside of a call that gives it a durable server of its own, of Redis or of RabbitMQ; `{url}` in its
+/// arguments becomes the server's. The server ends with it.
+pub(crate) fn with_server(broker: &str, call: &Cargo) -> Cargo {
+    program().args(["run", "--broker", broker]).args(call.words())
 }
 
 /// Fails where no such server can be started.

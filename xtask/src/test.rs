@@ -59,7 +59,7 @@ fn quickstart_over(redis: &Found) -> Result<()> {
     match redis {
         Found::Command(_) => {
             let program = Program::for_broker(OsStr::new("redis"), None);
-            program.with_server(&arguments.map(OsString::from))?.run()
+            program.with_server("redis", &arguments.map(OsString::from))?.run()
         }
         Found::Url(url) => {
             let program = Program::for_broker(OsStr::new("redis"), Some(OsStr::new(url)));

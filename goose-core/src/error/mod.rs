@@ -19,7 +19,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong: decide by [`Error::kind`], show the text to people.
 ///
 /// The text is one lower-case clause that says what to do where that is known. It does not repeat its cause;
-/// follow [`source`](std::error::Error::source), or print with `{:#}` to get the whole chain on one line.
+/// follow [`source`](std::error::Error::source), or print with `{:#}` to get the whole chain on one line. `{:?}` is the same
+/// with the kind, so that a `main` that returns it says something to people.
 ///
 /// ```
 /// use goose_core::{Error, ErrorKind};
@@ -107,11 +108,17 @@ impl fmt::Display for Error {
     }
 }
 
+/// As `{:#}`, with the kind behind it: this is what a `main` that returns a [`Result`] prints, and what a failed `unwrap`
+/// shows. `{:#?}` shows the parts.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return write!(f, "{self:#} ({:?})", self.0.kind);
+        }
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
+            .field("job_id", &self.0.job_id)
             .field("source", &self.0.source)
             .finish()
     }
@@ -141,6 +148,13 @@ mod tests {
         assert_eq!(error.to_string(), "cannot enqueue 3 jobs");
         assert_eq!(format!("{error:#}"), "cannot enqueue 3 jobs: disk is full: 28");
         assert_eq!(error.source().unwrap().to_string(), "disk is full");
+    }
+
+    #[test]
+    fn debug_reads_like_a_sentence_and_alternate_shows_the_parts() {
+        let error = Error::new(ErrorKind::Unavailable, "cannot reach the broker").with_source("connection refused");
+        assert_eq!(format!("{error:?}"), "cannot reach the broker: connection refused (Unavailable)");
+        assert!(format!("{error:#?}").contains("source: Some("), "{error:#?}");
     }
 
     #[test]

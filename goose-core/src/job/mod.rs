@@ -47,7 +47,8 @@ pub struct Job {
     pub schedule: Schedule,
     /// The tick of the cron entry that created this job.
     pub cron_run_at: Option<Timestamp>,
-    /// Whether it goes to the front or the end of its queue when it becomes ready for the first time.
+    /// Whether it goes to the front or the end of its queue when it is enqueued. Scheduled jobs go to the front
+    /// when they become due, whatever stands here.
     pub priority: Priority,
     /// How often and how late it is retried, and where it goes after that.
     pub retry: RetryPolicy,

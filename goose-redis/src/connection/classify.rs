@@ -41,6 +41,8 @@ type Meaning = (&'static str, Verdict, ErrorKind, &'static str);
 const RIGHTS: &str = "the server denies this user a right; grant what docs/brokers/redis.md lists";
 const REPLICA: &str = "the server is a read-only replica; connect to the primary, or wait for the failover to end";
 const CLUSTER_URL: &str = "the server is part of a cluster; use a redis-cluster:// url";
+const NO_SENTINEL: &str =
+    "the server is no sentinel; use a redis:// url for it, or give the port of a sentinel, 26379 as a rule";
 const REPLACED: &str = "the connection was given up for another";
 const BUG: &str = "the server refused the call; this is a bug, please report it";
 
@@ -76,6 +78,9 @@ const CODES: &[Meaning] = &[
 const PHRASES: &[Meaning] = &[
     ("ACL failure in script", Verdict::Refused, ErrorKind::PermissionDenied, RIGHTS),
     ("user executing the script can't", Verdict::Refused, ErrorKind::PermissionDenied, RIGHTS),
+    // Redis 6 has the other quotes.
+    ("unknown command 'SENTINEL'", Verdict::Refused, ErrorKind::Misconfigured, NO_SENTINEL),
+    ("unknown command `SENTINEL`", Verdict::Refused, ErrorKind::Misconfigured, NO_SENTINEL),
     (
         "unknown command",
         Verdict::Refused,
@@ -117,8 +122,8 @@ const PHRASES: &[Meaning] = &[
 ];
 
 impl Fault {
-    fn new(verdict: Verdict, kind: ErrorKind, advice: &'static str, cause: impl Into<Arc<str>>) -> Self {
-        Self { verdict, kind, advice, cause: cause.into() }
+    fn new(verdict: Verdict, kind: ErrorKind, advice: &'static str, cause: &str) -> Self {
+        Self { verdict, kind, advice, cause: in_words(cause).into() }
     }
 
     /// The server answered with an error: nothing was executed, for scripts write nothing before they checked all.
@@ -234,6 +239,12 @@ impl Fault {
     }
 }
 
+/// The client crate tells the errors of the system as a program would write them: `Os { code: 111, kind: … }`.
+fn in_words(cause: &str) -> String {
+    let code = cause.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next()?.parse().ok());
+    code.map_or_else(|| cause.to_owned(), |code| std::io::Error::from_raw_os_error(code).to_string())
+}
+
 fn meaning(text: &str) -> Option<&'static Meaning> {
     let code = |word: &str| {
         let word = word.trim_start_matches('-').trim_end_matches(':');
@@ -323,6 +334,14 @@ mod tests {
             FredError::new(FredKind::Cluster, "CLUSTERDOWN The cluster is down"),
         ];
         assert!(lost.iter().all(|error| Fault::unanswered(error).verdict == Verdict::Lost));
+    }
+
+    #[test]
+    fn errors_of_the_system_are_told_as_people_know_them() {
+        let io = std::io::Error::from_raw_os_error(111);
+        let fault = Fault::unconnected(&FredError::from(io));
+        assert!(fault.summary().ends_with(": Connection refused (os error 111)"), "{}", fault.summary());
+        assert_eq!(in_words("Os { what"), "Os { what");
     }
 
     #[test]

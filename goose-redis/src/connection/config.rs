@@ -180,7 +180,7 @@ fn parse(url: &str) -> Result<Config> {
     let redis_scheme = scheme.replacen("valkey", "redis", 1);
     if !SCHEMES.contains(&redis_scheme.as_str()) {
         let schemes = SCHEMES.map(|scheme| format!("{scheme}://")).join(", ");
-        return Err(invalid(format!("the url must start with one of {schemes}")));
+        return Err(invalid(format!("the url must start with one of {schemes}; valkey may stand for redis in each")));
     }
     if wants_tls(url) && !cfg!(feature = "tls") {
         return Err(invalid(format!(

@@ -159,6 +159,7 @@ async fn keep(setup: Arc<Setup>, role: &'static str, vitals: Arc<Vitals>, tell: 
                 }
                 tell.send_replace(State::Up(wire.clone()));
                 if role == LOOKING && vitals.reconnects.load(Ordering::Relaxed) > 0 {
+                    tracing::info!(at = setup.place(), "connected to redis again");
                     tokio::spawn(look_again(wire.clone(), Arc::clone(&setup), Arc::clone(&vitals)));
                 }
                 let fault = tokio::select! {

@@ -23,6 +23,7 @@ use goose_core::broker::capability::Totals;
 use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
 use tokio::sync::watch;
 
+pub(crate) use self::census::Holdings;
 use self::keeper::Keeper;
 pub(crate) use self::presence::Presence;
 use self::said::Said;

@@ -24,6 +24,8 @@ use crate::options::QueueType;
 /// be asked for in a moment.
 const IDLE: Duration = Duration::from_millis(50);
 const IDLE_WHILE_BUSY: Duration = Duration::from_millis(250);
+/// Quorum queues of RabbitMQ 3 have no front: what goes back there goes behind all others, so it is not done lightly.
+const IDLE_OF_QUORUM: Duration = Duration::from_secs(1);
 /// So many claims end in a short time in a session that is busy.
 const BUSY: usize = 8;
 
@@ -117,6 +119,7 @@ pub(super) struct State {
     pub(super) presence: Option<Arc<Presence>>,
     mixer: Mixer,
     is_strict: bool,
+    queue_type: QueueType,
     pool: usize,
     handed_out: u64,
 }
@@ -151,6 +154,7 @@ impl State {
             presence: None,
             mixer: Mixer::new(&options.queues),
             is_strict: options.queues.is_strict(),
+            queue_type,
             pool: options.concurrency.saturating_add(options.prefetch),
             handed_out: 0,
         }
@@ -193,8 +197,9 @@ impl State {
     /// Shows others how many jobs of a queue are being run, and how many are here that still wait.
     fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
-            presence.set_running(slot, self.slots[slot].running);
-            presence.set_held(slot, self.slots[slot].held());
+            let (running, held) = (self.slots[slot].running, self.slots[slot].held());
+            let moving = self.slots[slot].unacknowledged().saturating_sub(running + held);
+            presence.show(slot, running, held, moving);
         }
     }
 
@@ -374,7 +379,11 @@ impl State {
             return None;
         }
         let recent = self.pace.recent(now);
-        let patience = if recent >= held.max(BUSY) { IDLE_WHILE_BUSY } else { IDLE };
+        let patience = match self.queue_type {
+            QueueType::Quorum => IDLE_OF_QUORUM,
+            QueueType::Classic if recent >= held.max(BUSY) => IDLE_WHILE_BUSY,
+            QueueType::Classic => IDLE,
+        };
         Some(self.quiet_since + patience)
     }
 

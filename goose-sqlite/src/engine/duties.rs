@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goose_core::Result;
 use goose_core::broker::ConsumerOptions;
+use goose_core::{Error, ErrorKind, Result};
 
 use super::Engine;
 use crate::encoding::Claim;
@@ -50,6 +50,7 @@ impl Engine {
 
     /// Beats, and watches others beat, when it is time to.
     pub(super) fn duties(&mut self) {
+        self.notice_lost_file();
         let now = Instant::now();
         let beat_is_due = self.next_beat.is_some_and(|due| due <= now);
         if self.abandoned || (!beat_is_due && !self.unfinished_recovery) {
@@ -60,6 +61,14 @@ impl Engine {
             self.beat();
         }
         self.recover_dead();
+    }
+
+    fn notice_lost_file(&mut self) {
+        let Some(path) = self.file.find_lost() else { return };
+        let words = "the database file was deleted or replaced while it is open: what this process stores is gone when it \
+                     ends; stop every process that has it open, put the file back, and start them again";
+        tracing::warn!(path = %path.display(), "{words}");
+        self.pulse.note_error(&Error::new(ErrorKind::Misconfigured, words));
     }
 
     fn beat_interval(&self) -> Duration {

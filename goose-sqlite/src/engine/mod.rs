@@ -14,6 +14,7 @@
 //! busier it gets, the cheaper each job becomes, and an idle broker answers at once.
 
 mod duties;
+mod file_watch;
 mod log_watch;
 mod others;
 mod supervisor;
@@ -39,6 +40,7 @@ use crate::options::{Place, SqliteOptions, Synchronous};
 use crate::session::Session;
 use crate::work::Work;
 
+use file_watch::FileWatch;
 use others::Others;
 pub(crate) use supervisor::{Pulse, spawn};
 
@@ -73,6 +75,7 @@ pub(crate) struct Engine {
     /// Whether something may have become claimable since the last look.
     look: bool,
     others: Others,
+    file: FileWatch,
     /// Condemned leases with more jobs than one transaction takes.
     unfinished_recovery: bool,
     /// Who waits for the end, told when no message can come in any more.
@@ -127,6 +130,7 @@ enum Next {
 impl Engine {
     fn new(options: SqliteOptions, conn: Connection, pulse: Arc<Pulse>) -> Self {
         let others = Others::watch(&options.place);
+        let file = FileWatch::start(&options.place);
         Self {
             options,
             conn,
@@ -138,6 +142,7 @@ impl Engine {
             next_due: None,
             look: false,
             others,
+            file,
             unfinished_recovery: false,
             closing: None,
             last_works: 0,

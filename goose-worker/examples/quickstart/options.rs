@@ -14,7 +14,7 @@ Usage: quickstart [DIR] [--crash] [--broker sqlite|redis|rmq] [--db PATH] [--url
   --broker NAME  sqlite, the default, redis or rmq
   --db PATH      keep the jobs in this SQLite file (default: a temporary one)
   --url URL      keep the jobs on this server of Redis or RabbitMQ, in keys or queues that begin with
-                 goose-quickstart (default: redis://localhost or amqp://localhost)
+                 goose-quickstart; implies the broker (default: redis://localhost or amqp://localhost)
 ";
 
 /// What this process is asked to be.
@@ -88,7 +88,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Rol
 /// What the flags about the queue say together.
 fn queue(broker: Option<&OsStr>, db: Option<OsString>, url: Option<OsString>) -> Result<Queue> {
     let has_url = url.is_some();
-    let broker = broker.unwrap_or(OsStr::new("sqlite"));
+    let is_amqp = url.as_ref().is_some_and(|url| url.as_encoded_bytes().starts_with(b"amqp"));
+    let implied = if is_amqp { "rmq" } else { "redis" };
+    let broker = broker.unwrap_or(OsStr::new(if has_url { implied } else { "sqlite" }));
     let here = if broker == "rmq" { "amqp://localhost" } else { "redis://localhost" };
     match Address::from_words(broker, url.unwrap_or_else(|| here.into()))? {
         Address::Redis(_) | Address::Rmq(_) if db.is_some() => {
@@ -118,6 +120,8 @@ mod tests {
         assert_eq!(parse_words("--broker redis src").unwrap(), options("src", false, redis("redis://localhost")));
         assert_eq!(parse_words("--url redis://x --broker redis").unwrap(), options(".", false, redis("redis://x")));
         assert_eq!(parse_words("--broker rmq").unwrap(), options(".", false, rmq("amqp://localhost")));
+        assert_eq!(parse_words("--url redis://x").unwrap(), options(".", false, redis("redis://x")));
+        assert_eq!(parse_words("--url amqp://x").unwrap(), options(".", false, rmq("amqp://x")));
         for queue in [Queue::Temporary, Queue::File("x.db".into()), redis("redis://x"), rmq("amqp://x")] {
             let place = Place::new(&queue).unwrap();
             let worker = Role::Worker { address: place.address.clone(), results: place.results.clone() };
@@ -128,8 +132,9 @@ mod tests {
             ("a b", "\"b\" is one folder too many"),
             ("--db", "\"--db\" needs a value"),
             ("--broker kafka", "there is no broker \"kafka\"; there is sqlite, redis and rmq"),
-            ("--url redis://x", "--url is for --broker redis or rmq"),
+            ("--url redis://x --broker sqlite", "--url is for --broker redis or rmq"),
             ("--db x.db --broker redis", "--db is for --broker sqlite"),
+            ("--db x.db --url redis://x", "--db is for --broker sqlite"),
             ("--db x.db --broker rmq", "--db is for --broker sqlite"),
         ] {
             let error = parse_words(line).unwrap_err().to_string();

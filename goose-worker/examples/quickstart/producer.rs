@@ -98,6 +98,10 @@ impl Run {
             ids.push(self.client.job(Flaky).backoff(short.clone()).retries(5).enqueue().await?);
         }
         ids.push(self.client.job(Hopeless).backoff(short).retries(2).enqueue().await?);
+        self.progress.note(&format!(
+            "{} files, one job each; and {FLAKY_JOBS} jobs that fail twice and 1 that always fails and dies, on purpose",
+            ids.len() - FLAKY_JOBS - 1
+        ));
         Ok(ids)
     }
 

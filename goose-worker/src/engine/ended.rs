@@ -92,6 +92,13 @@ pub(crate) fn fenced(settlement: &Settlement, report: &Report, observer: &dyn Ob
     }
 }
 
+/// Says in the log what has become of an end that the broker does not know.
+pub(crate) fn warn(settlement: &Settlement, report: &Report, what: &str) {
+    let job = job(settlement, report);
+    let (id, name) = (job.map(|job| tracing::field::display(job.id)), job.map(|job| job.name.as_str()));
+    tracing::warn!(job.id = id, job.name = name, "{what}");
+}
+
 /// The job that ended.
 pub(crate) fn job<'a>(settlement: &'a Settlement, report: &'a Report) -> Option<&'a Job> {
     match (report, &settlement.verdict) {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ended::{Ended, Report};
 use super::panics::{CatchUnwind, caught};
+use super::polled;
 use super::running::{Limit, Running};
 use super::settler::Message;
 use super::verdict;
@@ -112,7 +113,7 @@ pub(crate) fn execute(
     let claim = Untold { bench, id: arrival.job.id, receipt: Some(arrival.receipt) };
     let ended = match bench.begin(arrival) {
         Begun::Ended(ended) => *ended,
-        Begun::Running(mut running) => match running.poll(cx) {
+        Begun::Running(mut running) => match running.poll(bench, cx) {
             Poll::Ready(end) => {
                 bench.mind(running.started.elapsed());
                 running.conclude(bench, end)
@@ -143,7 +144,7 @@ async fn go_on(bench: Arc<Bench>, running: Box<Running>, hold: Hold) {
 /// Hands ends to the settler; where it has no room, a task waits for that, and the hands with it.
 pub(crate) fn tell(bench: &Arc<Bench>, ends: Vec<Outbound>) {
     // The settler only goes when the worker has stopped; then jobs are left to their lease.
-    let too_late = |lost| tracing::warn!(?lost, "a job ended after its worker had stopped, it will run again");
+    let too_late = |lost: Message| lost.warn("a job ended after its worker had stopped, it will run again");
     let mut ends = ends.into_iter();
     while let Some(Outbound { ended, hold }) = ends.next() {
         match bench.settler.try_send(Message::One(ended)) {
@@ -269,7 +270,7 @@ impl Bench {
             job.queue = %job.queue,
             job.attempt = cx.attempt(),
         );
-        let attempt = span.in_scope(|| {
+        let call = || {
             CatchUnwind::call(|| {
                 let (job, cx) = (Arc::clone(&job), cx.clone());
                 if self.middleware.0.is_empty() {
@@ -278,7 +279,8 @@ impl Bench {
                     Next::first(Arc::clone(&self.middleware.0), Arc::clone(handler)).run(job, cx)
                 }
             })
-        });
+        };
+        let attempt = span.in_scope(|| polled::during(self, &job, call));
         let is_blocking = handler.is_blocking();
         Begun::Running(Box::new(Running {
             attempt,

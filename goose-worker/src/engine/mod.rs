@@ -12,11 +12,13 @@
 //! order. `verdict` holds the rules of failing. Leases, recovery and due times are the broker's business
 //! and do not occur here: this is the same for all brokers.
 
+mod complaints;
 mod ended;
 mod executor;
 mod health;
 mod pace;
 mod panics;
+mod polled;
 mod poller;
 mod refused;
 mod runner;

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::complaints::Complaints;
 use super::ended::Ended;
 use super::executor::{Arrival, Bench};
 use super::health::Pulse;
@@ -46,6 +47,7 @@ pub(crate) struct Poller {
     pace: Pace,
     /// Fetching failed and rests until then. Everything else goes on.
     pause: Option<Instant>,
+    complaints: Complaints,
     /// Shared with each suspect that is held or runs.
     suspicion: Arc<()>,
     pulse: Arc<Pulse>,
@@ -61,7 +63,8 @@ impl Poller {
         stopping: CancellationToken,
     ) -> Self {
         let (held, pace, suspicion) = (VecDeque::new(), Pace::new(), Arc::default());
-        Self { bench, hands, prefetch, held, pace, pause: None, suspicion, pulse, stopping }
+        let complaints = Complaints::new();
+        Self { bench, hands, prefetch, held, pace, pause: None, complaints, suspicion, pulse, stopping }
     }
 
     /// Starts held jobs, as many as there are free hands.
@@ -103,7 +106,11 @@ impl Poller {
                 self.pulse.progress();
             }
             Err(error) => {
-                tracing::warn!(error, "cannot fetch jobs, it will be tried again");
+                if self.complaints.is_due() {
+                    tracing::warn!(error, "cannot fetch jobs, it will be tried again");
+                } else {
+                    tracing::debug!(error, "still cannot fetch jobs");
+                }
                 self.pause = Instant::now().checked_add(pause_after(self.pulse.failed(error)));
             }
         }
@@ -122,7 +129,7 @@ impl Poller {
         }
         let message = self.give_up_held();
         if let Err(mpsc::error::SendError(lost)) = self.bench.settler.send(message).await {
-            tracing::warn!(?lost, "held jobs could not be handed back, they are left to their lease");
+            lost.warn("a job that was not started could not be handed back, it is left to its lease");
         }
     }
 }

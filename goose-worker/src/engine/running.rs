@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::ended::Ended;
 use super::executor::Bench;
 use super::panics::{CatchUnwind, caught};
+use super::polled;
 use super::poller::at;
 use super::verdict::{self, AttemptEnd};
 use crate::Context;
@@ -34,9 +35,9 @@ pub(super) struct Running {
 
 impl Running {
     /// How the attempt ended, if it has.
-    pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<AttemptEnd> {
+    pub(super) fn poll(&mut self, bench: &Bench, cx: &mut task::Context<'_>) -> Poll<AttemptEnd> {
         let _in_span = self.span.enter();
-        let end = match Pin::new(&mut self.attempt).poll(cx) {
+        let end = match polled::during(bench, &self.job, || Pin::new(&mut self.attempt).poll(cx)) {
             Poll::Ready(end) => end,
             Poll::Pending => return Poll::Pending,
         };
@@ -64,7 +65,7 @@ impl Running {
             let deadline = self.deadline.filter(|_| timed_out.is_none());
             tokio::select! {
                 biased;
-                end = future::poll_fn(|cx| self.poll(cx)) => {
+                end = future::poll_fn(|cx| self.poll(bench, cx)) => {
                     // What a blocking handler says after its time is up does not count.
                     return Run::Ended(timed_out.unwrap_or(end));
                 }
@@ -75,14 +76,14 @@ impl Running {
                         tracing::warn!(parent: span, "a blocking handler outlives the stop, its job is left to its lease");
                         return Run::LeftBehind;
                     }
-                    self.cut();
+                    self.cut(bench);
                     return Run::CutShort;
                 }
                 () = at(deadline) => {
                     self.cx.cancel();
                     let end = self.limit.as_ref().map_or(AttemptEnd::DeadlinePassed, Limit::reached);
                     if self.can_be_cut() {
-                        self.cut();
+                        self.cut(bench);
                         return Run::Ended(end);
                     }
                     timed_out = Some(end);
@@ -96,9 +97,9 @@ impl Running {
         !self.is_blocking || self.cx.decide_start()
     }
 
-    fn cut(&mut self) {
+    fn cut(&mut self, bench: &Bench) {
         let _in_span = self.span.enter();
-        if let Err(message) = self.attempt.cut() {
+        if let Err(message) = polled::during(bench, &self.job, || self.attempt.cut()) {
             tracing::error!(panic = message, "a job panicked while it was being cut");
         }
     }

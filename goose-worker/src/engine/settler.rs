@@ -34,6 +34,17 @@ pub(crate) enum Message {
     Together(Vec<Ended>),
 }
 
+impl Message {
+    /// Says of each of its jobs what has become of it.
+    pub(crate) fn warn(&self, what: &str) {
+        let ends = match self {
+            Self::One(end) => std::slice::from_ref(end),
+            Self::Together(ends) => ends,
+        };
+        ends.iter().for_each(|end| ended::warn(&end.settlement, &end.report, what));
+    }
+}
+
 /// The settler of one pool.
 ///
 /// Batches form by themselves: while one call is on its way, the ends of the next gather. So a lone job is
@@ -255,7 +266,7 @@ impl Fate {
         match self {
             Self::Stored => ended::stored(settlement, report, observers),
             Self::Fenced => ended::fenced(settlement, report, observers),
-            Self::Gone => tracing::warn!(?settlement, "the broker was closed before it knew how a job ended"),
+            Self::Gone => ended::warn(settlement, report, "the broker was closed before it knew how a job ended"),
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::executor::Bench;
 use super::panics::CatchUnwind;
+use super::polled;
 use super::{Engine, PoolRun};
 
 /// How long the poller may take to hand back what it holds; longer only when the settler cannot keep up.
@@ -46,6 +47,9 @@ pub(crate) async fn shut_down(engine: Arc<Engine>, grace: Duration) -> Result<()
     let cut_ends = Instant::now() + CUT_LIMIT;
     for pool in &engine.pools {
         if timeout_at(cut_ends, pool.idle()).await.is_err() {
+            for job in polled::jobs(&pool.bench) {
+                tracing::warn!(job.id = %job.id, job.name = %job.name, job.queue = %job.queue, "the handler does not yield");
+            }
             tracing::warn!(pool = pool.label, "handlers do not yield, their jobs are left to their lease");
         }
     }

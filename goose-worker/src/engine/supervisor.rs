@@ -7,6 +7,7 @@ use std::time::Duration;
 use goose_core::{Backoff, Result};
 use tokio_util::sync::CancellationToken;
 
+use super::complaints::Complaints;
 use super::health::Pulse;
 use super::panics::CatchUnwind;
 
@@ -35,13 +36,18 @@ pub(crate) fn pause_after(failures: u32) -> Duration {
 /// Runs an actor to its end, starting it again after each failure: soon at first, after most of a
 /// second when failures go on. Once there is `hurry`, pauses are as short as the first one.
 pub(crate) async fn supervise(mut actor: impl Actor, pulse: Arc<Pulse>, hurry: CancellationToken) {
+    let mut complaints = Complaints::new();
     loop {
         let failure = match CatchUnwind::call(|| Box::pin(actor.run())).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => panic,
         };
-        tracing::warn!(actor = pulse.name(), error = failure, "a loop failed and starts again");
+        if complaints.is_due() {
+            tracing::warn!(actor = pulse.name(), error = failure, "a loop failed and starts again");
+        } else {
+            tracing::debug!(actor = pulse.name(), error = failure, "a loop failed once more and starts again");
+        }
         let pause = pause_after(pulse.failed(failure));
         pulse.beat();
         tokio::select! {

@@ -3,6 +3,7 @@
 //! Servers run on private ports in temporary folders, and end with the value that stands for them, also when a test
 //! panics; where there is no time for that, as after `kill -9`, they end with the process. `GOOSE_REDIS_SERVER=COMMAND`
 //! names the server to use; otherwise it is `redis-server`, and `valkey-server` where there is no other.
+//! `GOOSE_RABBITMQ_SERVER=COMMAND` names the RabbitMQ of [`rabbit`]; otherwise it is the newest one that is installed.
 //!
 //! Everything here panics when it cannot do what it is asked: it is only ever called by tests, and by the program
 //! `services`, which starts servers for hand use. For Unix only, as the servers are.

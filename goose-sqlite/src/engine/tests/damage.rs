@@ -168,3 +168,21 @@ async fn many_may_open_a_new_file_at_once() {
         }
     }
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_deleted_under_a_running_worker_is_told_by_its_health() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let broker = SqliteBroker::open(&path).await.unwrap();
+    let consumer = broker.consume(options()).await.unwrap();
+    let last_error = || consumer.health()[0].last_error.clone().unwrap_or_default();
+    assert_eq!(last_error(), "");
+    std::fs::remove_file(&path).unwrap();
+    within("the news", async {
+        while !last_error().contains("deleted or replaced while it is open") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

@@ -57,7 +57,10 @@ async fn every_job_is_in_exactly_one_state(stage: Stage) -> Checked {
     session.must_settle(&taken[3..5], |d| bury(d, "no use")).await?;
     session.must_settle(&taken[5..6], |d| retry(d, Duration::from_secs(3_600), "it broke")).await?;
     ensure_eq!(states(&broker, "jobs").await?, [10, 2, 4, 2], "ready, scheduled, running and dead jobs");
-    ensure_eq!(states(&broker, "a").await?, [2, 0, 0, 0], "ready, scheduled, running and dead jobs");
+    let other = counts(&broker, "a").await?;
+    // Where only all scheduled jobs together can be counted, those are of the first queue.
+    let scheduled = other.scheduled.unwrap_or(0);
+    ensure_eq!([other.ready, scheduled, other.running, other.dead], [2, 0, 0, 0], "the jobs of another queue");
     let names: Vec<_> = statistics(&broker)?.queues().await?.into_iter().map(|counts| counts.queue).collect();
     ensure_eq!(names, [queue("a")?, jobs], "the queues, in alphabetical order");
     Ok(())

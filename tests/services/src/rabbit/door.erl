@@ -13,7 +13,8 @@ spawn(fun() ->
             {ok, Expressions} = erl_parse:parse_exprs(Tokens),
             case erl_eval:exprs(Expressions, erl_eval:new_bindings()) of
                 {value, Value, _} when is_binary(Value) -> [0, Value];
-                {value, Value, _} -> [0, unicode:characters_to_binary(io_lib:format("~0tp", [Value]))]
+                %% Without t: from 4.0 on it would take nearly any list of numbers for text.
+                {value, Value, _} -> [0, unicode:characters_to_binary(io_lib:format("~0p", [Value]))]
             end
         catch
             Class:Reason -> [1, unicode:characters_to_binary(io_lib:format("~0tp: ~0tp", [Class, Reason]))]
