@@ -107,7 +107,7 @@ impl Log {
     /// stream answers.
     pub(crate) async fn catch_up(&self) -> Result<()> {
         self.keeper.start_reading();
-        self.stream.catch_up().await
+        self.stream.catch_up_everywhere().await
     }
 
     /// Takes note that a queue is used. Nanoseconds after the first time.
