@@ -1,5 +1,12 @@
 //! Jobs that wait for their time, on a real server: none comes early, hardly one late, and none is lost on the way.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failed expectation is how a test reports, and the figures are for people"
+)]
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -121,7 +128,6 @@ async fn a_restart_of_the_server_loses_none() {
             }
         };
         while !left.is_empty() {
-            println!("{queue_type:?}: {left:?} are left, {:?}", Instant::now());
             for delivery in fetch(&*consumer).await {
                 let due = left.remove(&delivery.job.id).expect("each job comes once");
                 assert!(Instant::now() + ROUNDING >= due, "{:?} too early", due - Instant::now());

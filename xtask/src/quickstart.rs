@@ -30,7 +30,9 @@ impl Program {
     /// The one that the flags ask for.
     fn for_run(arguments: &[OsString]) -> Self {
         let url = value_of("--url", arguments);
-        let default = OsStr::new(if url.is_some() { "redis" } else { "sqlite" });
+        let is_amqp = url.is_some_and(|url| url.as_encoded_bytes().starts_with(b"amqp"));
+        let implied = if is_amqp { "rmq" } else { "redis" };
+        let default = OsStr::new(if url.is_some() { implied } else { "sqlite" });
         Self::for_broker(value_of("--broker", arguments).unwrap_or(default), url)
     }
 

@@ -36,15 +36,18 @@ fn run_steps(steps: &mut Steps, count: &mut Count) -> Result<()> {
     steps.run("quickstart with a crash", || {
         Program::for_broker(OsStr::new("sqlite"), None).call("run").args(["--", "--crash", "."]).run()
     })?;
-    steps.run("quickstart over Redis with a crash", || quickstart_over(&redis))
+    steps.run("quickstart over Redis with a crash", || quickstart_over("redis", &redis))?;
+    steps.run("quickstart over RabbitMQ with a crash", || quickstart_over("rmq", &rabbitmq))
 }
 
 /// The whole of the workspace, without those crates whose tests start servers of a kind of which there is nothing but a URL.
 fn whole(redis: &Found, rabbitmq: &Found, count: &mut Count) -> Cargo {
     let mut whole = Cargo::new(["test", "--workspace", "--all-features", "--no-fail-fast"]);
-    for (package, needed) in
-        [("goose-redis", &[(REDIS, redis)][..]), ("goose-services", &[(REDIS, redis), (RABBITMQ, rabbitmq)])]
-    {
+    for (package, needed) in [
+        ("goose-redis", &[(REDIS, redis)][..]),
+        ("goose-rmq", &[(RABBITMQ, rabbitmq)]),
+        ("goose-services", &[(REDIS, redis), (RABBITMQ, rabbitmq)]),
+    ] {
         if let Some((server, _)) = needed.iter().find(|(_, found)| matches!(found, Found::Url(_))) {
             whole = whole.args(["--exclude", package]);
             let variable = server.url_variable();
@@ -54,15 +57,15 @@ fn whole(redis: &Found, rabbitmq: &Found, count: &mut Count) -> Cargo {
     whole
 }
 
-fn quickstart_over(redis: &Found) -> Result<()> {
-    let arguments = ["--broker", "redis", "--crash", "."];
-    match redis {
+fn quickstart_over(broker: &str, server: &Found) -> Result<()> {
+    let arguments = ["--broker", broker, "--crash", "."];
+    match server {
         Found::Command(_) => {
-            let program = Program::for_broker(OsStr::new("redis"), None);
-            program.with_server("redis", &arguments.map(OsString::from))?.run()
+            let program = Program::for_broker(OsStr::new(broker), None);
+            program.with_server(broker, &arguments.map(OsString::from))?.run()
         }
         Found::Url(url) => {
-            let program = Program::for_broker(OsStr::new("redis"), Some(OsStr::new(url)));
+            let program = Program::for_broker(OsStr::new(broker), Some(OsStr::new(url)));
             program.call("run").args(["--", "--url", url]).args(arguments).run()
         }
     }
@@ -145,7 +148,7 @@ mod tests {
         for (redis, rabbitmq, left_out, reason) in [
             (command(), command(), "--no-fail-fast", ""),
             (url(), command(), "--exclude goose-redis --exclude goose-services", "GOOSE_REDIS_URL"),
-            (command(), url(), "--no-fail-fast --exclude goose-services", "GOOSE_RABBITMQ_URL"),
+            (command(), url(), "--no-fail-fast --exclude goose-rmq --exclude goose-services", "GOOSE_RABBITMQ_URL"),
         ] {
             let mut count = Count::default();
             let call = whole(&redis, &rabbitmq, &mut count).shown();

@@ -33,6 +33,7 @@ pub(super) struct Source {
 }
 
 /// What is to be done with a delivery.
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one, and are not kept")]
 enum Sorted {
     /// A job for a fetch, after this time.
     Keep(Message, Duration),

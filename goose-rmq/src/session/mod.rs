@@ -26,6 +26,7 @@ mod intake;
 mod ledger;
 mod mixer;
 mod pace;
+mod phase;
 mod probe;
 mod receipt;
 mod settle;

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 
 use super::begun::{Begun, begin};
 use super::intake::Source;
-use super::ledger::Ledger;
+use super::ledger::{Ack, Ledger};
 use super::mixer::{Mixer, Offer};
 use super::pace::Pace;
+pub(super) use super::phase::Phase;
 use super::receipt::{Claimed, Seal};
 use super::slot::{Slot, Waiting};
 use super::window::{Fetch, HUNGER, More};
@@ -28,27 +29,6 @@ const IDLE_WHILE_BUSY: Duration = Duration::from_millis(250);
 const IDLE_OF_QUORUM: Duration = Duration::from_secs(1);
 /// So many claims end in a short time in a session that is busy.
 const BUSY: usize = 8;
-
-/// How far a session is from its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Open,
-    /// Nothing is handed out any more, and what was not handed out goes back.
-    Stopping,
-    /// What was handed out may still be settled, until this moment.
-    Leaving {
-        until: Instant,
-    },
-    /// Nothing is claimed any more.
-    Ended,
-}
-
-impl Phase {
-    /// Whether nothing is handed out any more.
-    pub(super) fn is_ending(self) -> bool {
-        self != Self::Open
-    }
-}
 
 /// A job that the server believes we have.
 #[derive(Debug)]
@@ -262,7 +242,11 @@ impl State {
         }
         self.pace.ended(ended, now);
         // They are written in this order, so the last one tells of all.
-        acks.into_iter().map(|ack| begin(channel.ack(ack.tag, ack.multiple))).last()
+        let mut last = None;
+        for Ack { tag, multiple } in acks {
+            last = Some(begin(channel.ack(tag, multiple)));
+        }
+        last
     }
 
     // ---- fetching

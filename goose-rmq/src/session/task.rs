@@ -222,7 +222,7 @@ impl Task {
                 let mut state = session.state();
                 numbers.into_iter().for_each(|(slot, number)| state.slots[slot].is_proved(number));
             }
-            Event::Failed(error) => self.lose(Some(error)),
+            Event::Failed(error) => self.lose(Some(&error)),
             Event::Restored(slot) => session.state().slots[slot].is_missing = false,
             Event::CannotRestore(error) => self.fail(error),
             Event::HandedBack(outcome) => self.handed_back(outcome),
@@ -257,7 +257,7 @@ impl Task {
     }
 
     /// The channel is gone, and every claim with it.
-    fn lose(&mut self, why: Option<Error>) {
+    fn lose(&mut self, why: Option<&Error>) {
         if let Some(probe) = self.probe.take() {
             probe.abort();
         }
@@ -272,7 +272,7 @@ impl Task {
         }
         state.lose(Instant::now());
         state.losses += 1;
-        let words = why.as_ref().map_or_else(|| "the channel was closed".to_owned(), |why| format!("{why:#}"));
+        let words = why.map_or_else(|| "the channel was closed".to_owned(), |why| format!("{why:#}"));
         if !state.phase.is_ending() {
             tracing::warn!(
                 jobs = lost,
