@@ -77,6 +77,43 @@ async fn what_was_said_holds() {
     after_a_restart_of_the_server(&mut rabbit).await;
 }
 
+/// What a server does that is killed within half a second after its first stream was made: it knows of its streams, has none of
+/// them, and lets nobody make or delete them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_lost_its_streams_is_told_from_a_slow_one_and_can_be_repaired() {
+    let mut rabbit = Rabbit::start();
+    let broker = open(&rabbit, "lost").await;
+    let consumer = consume(&broker, &["jobs"]).await;
+    let all = "Names = maps:get(directory_rev, maps:get(names, ra_system:fetch(coordination)))";
+    rabbit.eval(&format!("{all}, ok = dets:delete_all_objects(Names), ok = dets:sync(Names)"));
+    rabbit.restart();
+    let late = open(&rabbit, "lost").await;
+    let jobs = || ConsumerOptions::new(QueueSet::strict(["jobs"]).unwrap(), 4);
+    let (fetched, consumed) = tokio::time::timeout(LIMIT * 2, async {
+        tokio::join!(consumer.fetch(1), async { late.consume(jobs()).await.map(drop) })
+    })
+    .await
+    .expect("nobody waits for ever");
+    for error in [fetched.unwrap_err(), consumed.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let text = format!("{error:#}");
+        assert!(text.contains("the stream lost/v1/log does not run") && text.contains("\"lost streams\""), "{text}");
+    }
+    // Who only enqueues does not need them.
+    let id = enqueue(&late, job("jobs")).await;
+    // As the documentation tells an operator to do.
+    rabbit.eval("rabbit_amqqueue:internal_delete(rabbit_misc:r(<<\"/\">>, queue, <<\"lost/v1/log\">>), <<\"test\">>)");
+    eventually("the session goes on", async || match consumer.fetch(1).await {
+        Ok(mut came) => came.pop().unwrap().job.id == id,
+        Err(_) => false,
+    })
+    .await;
+    consume(&late, &["jobs"]).await;
+    assert!(late.paused_queues().unwrap().pause(&queue("jobs")).await.unwrap());
+    broker.close().await.unwrap();
+    late.close().await.unwrap();
+}
+
 async fn while_the_server_takes_nothing_in(rabbit: &Rabbit) {
     let before = open(rabbit, "alarm").await;
     before.paused_queues().unwrap().pause(&queue("paused")).await.unwrap();
