@@ -53,3 +53,15 @@ pub fn rmq() -> Vec<Skip> {
     let ids = ids.map(|scenario| Skip::new(scenario, no_index));
     blind.into_iter().chain(unknowing).chain(ids).collect()
 }
+
+/// What RabbitMQ before 4.0 does not pass on quorum queues, beside what it passes nowhere.
+#[must_use]
+pub fn rmq_quorum_before_4() -> Vec<Skip> {
+    let no_front = "quorum queues have priorities from RabbitMQ 4.0 on: on 3.x what goes to the front goes to the end";
+    let fronts = [
+        "order::released_jobs_go_to_the_front_in_order",
+        "retry::a_retry_without_a_pause_goes_to_the_front",
+        "retry::a_snooze_without_a_pause_goes_to_the_front",
+    ];
+    fronts.map(|scenario| Skip::new(scenario, no_front)).into()
+}
