@@ -57,6 +57,8 @@ struct State {
     /// When the beat began that last renewed the lease.
     renewed: Instant,
     buffer: VecDeque<Delivery>,
+    /// When something was last put there or taken.
+    buffered_since: Option<Instant>,
     failure: Option<Error>,
     shares: Shares,
 }
@@ -69,6 +71,7 @@ impl Session {
             first_fetch: 0,
             renewed: Instant::now(),
             buffer: VecDeque::new(),
+            buffered_since: None,
             failure: None,
             shares: Shares::of(&options.queues),
         };
@@ -104,6 +107,7 @@ impl Session {
             // Handed over as it is: jobs are large, and copying them would show.
             return Some(Ok(std::mem::take(&mut state.buffer).into()));
         }
+        state.buffered_since = Some(Instant::now());
         Some(Ok(state.buffer.drain(..up_to).collect()))
     }
 
@@ -158,11 +162,20 @@ impl Session {
         if self.is_over() { 0 } else { self.wanted.load(Ordering::Acquire) }
     }
 
-    /// Waits until a fetch waits, or the session is over.
-    pub(crate) async fn wait_for_hunger(&self) {
-        while self.wanted() == 0 && !self.is_over() {
-            self.hungry.notified().await;
-        }
+    /// Waits until a fetch begins to wait.
+    pub(crate) async fn hunger(&self) {
+        self.hungry.notified().await;
+    }
+
+    /// Since when jobs have been here that nobody takes.
+    pub(crate) fn buffered_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        state.buffered_since.filter(|_| !state.buffer.is_empty())
+    }
+
+    /// Takes what nobody has taken.
+    pub(crate) fn take_back(&self) -> Vec<Delivery> {
+        self.state.lock().buffer.drain(..).collect()
     }
 
     /// Stopped or abandoned: its tasks end.
@@ -221,6 +234,7 @@ impl Session {
             return;
         }
         let mut state = self.state.lock();
+        state.buffered_since = Some(Instant::now());
         if state.buffer.is_empty() {
             state.buffer = jobs.into();
         } else {
