@@ -1,17 +1,15 @@
 //! The fetching task of a session: asks the server when somebody waits, and sleeps on the wake marker when there is
 //! nothing.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use fred::bytes::Bytes;
 use goose_core::broker::{DeathCause, DeathReason, Delivery};
-use goose_core::{BoxFuture, Error, ErrorKind, Event, Result, Timestamp};
+use goose_core::{Error, ErrorKind, Event, Result, Timestamp};
 
 use crate::broker::Inner;
+use crate::calls::Calls;
 use crate::connection::{Lane, Reply};
 use crate::encoding::{self, Claim, fetch_token};
 use crate::scripts::FETCH;
@@ -20,19 +18,8 @@ use crate::settle;
 use crate::sleeper::{LONGEST_WAIT, Sleeper};
 use crate::together::together;
 
-/// The most jobs of one script call. Twice as many in half as many calls are slower: the server is idle while they are
-/// read, and who reads them while they come.
-const MOST: usize = 250;
-
 /// How long others rely on an idle worker to wake at the time of the next due job: it asks again earlier than that.
 const WATCH: Duration = LONGEST_WAIT.saturating_add(Duration::from_millis(500));
-
-/// How many calls may be on their way at once: the server works on one while the jobs of another are read and begun.
-const UNDER_WAY: usize = 3;
-
-/// The fewest jobs that are worth a further call, and so many that they are better asked for in two.
-const FEW: usize = 8;
-const MANY: usize = 32;
 
 /// How long jobs wait here that nobody asks for any more. Then they go back: another worker may have a hand free.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -44,6 +31,8 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     // A marker that was taken must be answered by a fetch even when nobody waits any more: the script puts it back
     // for others when there is something to do.
     let mut woken = false;
+    // What came after the end.
+    let mut late = Vec::new();
     while !session.is_over() {
         woken = calls.begin(woken);
         let (id, found) = tokio::select! {
@@ -56,7 +45,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
             }
             () = session.over() => break,
             () = at(session.buffered_since().map(|since| since + PATIENCE)) => {
-                hand_back(&inner, &session, session.take_back()).await;
+                settle::hand_back(&inner, &session, &session.take_back()).await;
                 continue;
             }
         };
@@ -64,9 +53,10 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
             Ok(Found { deliveries, .. }) if !deliveries.is_empty() => {
                 // Stopped while the call was under way: nobody will take them from the buffer any more.
                 if session.is_stopped() {
-                    hand_back(&inner, &session, deliveries).await;
+                    late = deliveries;
                 } else {
-                    session.deliver(deliveries);
+                    let paused = session.deliver(deliveries);
+                    settle::hand_back(&inner, &session, &paused).await;
                 }
             }
             Ok(Found { lost: true, .. }) => inner.renew_lost(&session, &id).await,
@@ -93,25 +83,15 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     }
     while calls.are_under_way() {
         if let (_, Ok(found)) = calls.answer().await {
-            hand_back(&inner, &session, found.deliveries).await;
+            late.extend(found.deliveries);
         }
     }
+    // All in one: those that go back later would stand before the others.
+    settle::hand_back(&inner, &session, &late).await;
     if woken {
         let _ = fetch(&inner, &session, 0).await;
     }
     sleeper.close().await;
-}
-
-/// Hands jobs back that nobody will take.
-async fn hand_back(inner: &Inner, session: &Session, deliveries: Vec<Delivery>) {
-    // A process that was killed hands nothing back.
-    if deliveries.is_empty() || session.is_abandoned() {
-        return;
-    }
-    let claims: Vec<Claim> = deliveries.iter().filter_map(|delivery| Claim::of(&delivery.receipt)).collect();
-    if let Err(error) = settle::release(inner, session, &claims).await {
-        tracing::warn!(error = format!("{error:#}"), "cannot hand back jobs; they will be recovered");
-    }
 }
 
 /// Comes at a moment, or never.
@@ -122,79 +102,9 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-/// A call, which answers what it found, and the identity of the session that asked.
-type Call<'a> = BoxFuture<'a, (String, Result<Found>)>;
-
-/// The calls of a session that are on their way.
-struct Calls<'a> {
-    inner: &'a Inner,
-    session: &'a Session,
-    /// How many jobs each may bring, the first one first.
-    under_way: VecDeque<(usize, Call<'a>)>,
-    /// The last answer brought all that it might: there are more.
-    is_flowing: bool,
-    /// The most calls at once. On a cluster a fetch of several queues is several calls already.
-    most: usize,
-}
-
-impl<'a> Calls<'a> {
-    fn of(inner: &'a Inner, session: &'a Session) -> Self {
-        let is_one_call = session.queues.len() == 1 || !inner.link.topology().is_cluster();
-        let most = if is_one_call { UNDER_WAY } else { 1 };
-        Self { inner, session, under_way: VecDeque::new(), is_flowing: false, most }
-    }
-
-    fn are_under_way(&self) -> bool {
-        !self.under_way.is_empty()
-    }
-
-    /// Asks for what is wanted and not on its way yet; when that `must` be, also for nothing. Answers whether it still must:
-    /// there may be no room for one more call.
-    fn begin(&mut self, mut must: bool) -> bool {
-        while self.under_way.len() < self.most {
-            let coming: usize = self.under_way.iter().map(|(want, _)| want).sum();
-            let mut missing = self.session.wanted().saturating_sub(coming).min(MOST);
-            let is_worth_it = match self.under_way.len() {
-                0 => missing > 0,
-                _ => self.is_flowing && missing >= FEW,
-            };
-            if !must && !is_worth_it {
-                break;
-            }
-            if self.under_way.is_empty() && self.is_flowing && self.most > 1 && missing >= MANY {
-                missing = missing.div_ceil(2);
-            }
-            must = false;
-            let (inner, session) = (self.inner, self.session);
-            let call = async move {
-                let id = session.id();
-                (id, fetch(inner, session, missing).await)
-            };
-            self.under_way.push_back((missing, Box::pin(call)));
-        }
-        must
-    }
-
-    /// The next answer. Never comes when no call is on its way.
-    async fn answer(&mut self) -> (String, Result<Found>) {
-        let (n, answer) = poll_fn(|cx| {
-            for (n, (_, call)) in self.under_way.iter_mut().enumerate() {
-                if let Poll::Ready(answer) = call.as_mut().poll(cx) {
-                    return Poll::Ready((n, answer));
-                }
-            }
-            Poll::Pending
-        })
-        .await;
-        let want = self.under_way.remove(n).map_or(0, |(want, _)| want);
-        self.is_flowing = want > 0 && answer.1.as_ref().is_ok_and(|found| found.deliveries.len() >= want);
-        answer
-    }
-}
-
 /// What a fetch found.
-struct Found {
-    deliveries: Vec<Delivery>,
+pub(crate) struct Found {
+    pub(crate) deliveries: Vec<Delivery>,
     next_due: Option<Timestamp>,
     now: Timestamp,
     lost: bool,
@@ -214,7 +124,7 @@ impl Found {
     }
 }
 
-async fn fetch(inner: &Inner, session: &Session, wanted: usize) -> Result<Found> {
+pub(crate) async fn fetch(inner: &Inner, session: &Session, wanted: usize) -> Result<Found> {
     let quotas = session.shares(wanted);
     if quotas.len() == 1 || !inner.link.topology().is_cluster() {
         // On one server all queues share one call.

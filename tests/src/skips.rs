@@ -14,7 +14,7 @@ pub fn sqlite() -> Vec<Skip> {
 /// What Redis does not pass.
 #[must_use]
 pub fn redis() -> Vec<Skip> {
-    Skip::all_that_need("paused queues", NO_PAUSES)
+    Vec::new()
 }
 
 /// What RabbitMQ does not pass, on classic and on quorum queues.
