@@ -2,19 +2,16 @@
 
 use goose_testkit::conformance::Skip;
 
-/// Pauses are facts in the store of a broker; these two have no place for them yet.
-const NO_PAUSES: &str = "not built yet for this broker";
-
 /// What SQLite does not pass. A database in memory has some more, which are about tests.
 #[must_use]
 pub fn sqlite() -> Vec<Skip> {
-    Skip::all_that_need("paused queues", NO_PAUSES)
+    Vec::new()
 }
 
 /// What Redis does not pass.
 #[must_use]
 pub fn redis() -> Vec<Skip> {
-    Skip::all_that_need("paused queues", NO_PAUSES)
+    Vec::new()
 }
 
 /// What RabbitMQ does not pass, on classic and on quorum queues.
