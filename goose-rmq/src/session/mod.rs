@@ -14,7 +14,8 @@
 //! Reading order: `receipt`, `buffer`, `mixer`, `window`, `pace` and `ledger` are arithmetic without a server; `slot` is one
 //! queue and `state` all of them; `shared` adds what wakes whom; `task` does the work, with `wires` for its consumers, `intake`
 //! for what they receive, `errands` for jobs that belong elsewhere, `hand_back` for those that go back, and `probe` to know
-//! that the server still hears us; `settle` ends claims; `consumer` is what the worker sees.
+//! that the server still hears us; `settle` ends claims; `lease` and `long` are about jobs that take longer than the server
+//! allows; `consumer` is what the worker sees.
 
 mod begun;
 mod buffer;
@@ -23,7 +24,9 @@ mod consumer;
 mod errands;
 mod hand_back;
 mod intake;
+mod lease;
 mod ledger;
+mod long;
 mod mixer;
 mod pace;
 mod probe;

@@ -9,8 +9,9 @@ use goose_core::{BoxFuture, Clock, QueueName, Result, SystemClock};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
+use super::lease::{Leases, Terms};
 use super::receipt::Seal;
-use super::state::{Phase, Standing, State};
+use super::state::{Phase, State};
 use super::surroundings;
 use crate::broker::{Inner, OpenSession};
 use crate::error::closed;
@@ -45,7 +46,9 @@ pub(super) enum End {
 
 impl Shared {
     pub(super) fn new(inner: Arc<Inner>, options: ConsumerOptions) -> Self {
-        let state = Mutex::new(State::new(&options, inner.options.queue_type, inner.log.changes(), Instant::now()));
+        let terms = Terms::new(inner.options.consumer_timeout, inner.options.heartbeat);
+        let state =
+            Mutex::new(State::new(&options, inner.options.queue_type, terms, inner.log.changes(), Instant::now()));
         Self {
             inner,
             queues: options.queues.names().cloned().collect(),
@@ -99,9 +102,8 @@ impl Shared {
     // ---- claims
 
     pub(super) fn holds(&self, receipt: &Receipt) -> bool {
-        let Some(claimed) = self.seal.read(receipt) else { return false };
-        let state = self.state();
-        state.is_fresh(self.heartbeat(), Instant::now()) && !matches!(state.standing(claimed), Standing::Lost)
+        let claimed = self.seal.read(receipt);
+        claimed.is_some_and(|claimed| self.state().holds(claimed, self.heartbeat(), Instant::now()))
     }
 
     // ---- the end
@@ -144,6 +146,7 @@ impl OpenSession for Shared {
         state.phase = Phase::Ended;
         // Nobody takes leave for a killed process.
         state.presence = None;
+        state.leases = Leases::default();
         state.lose(Instant::now());
         drop(state);
         self.delivered.notify_one();

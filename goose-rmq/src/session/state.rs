@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::begun::{Begun, begin};
 use super::intake::Source;
+use super::lease::{Lease, Leases, Terms};
 use super::ledger::{Ack, Ledger};
 use super::mixer::{Mixer, Offer};
 use super::pace::Pace;
@@ -51,7 +52,7 @@ impl Phase {
 }
 
 /// A job that the server believes we have.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub(super) slot: usize,
     /// The number of the consumer it was delivered to.
@@ -60,6 +61,8 @@ pub(super) struct Claim {
     pub(super) ticket: Ticket,
     pub(super) envelope: Arc<[u8]>,
     pub(super) stage: Stage,
+    /// When it must be turned into a lease.
+    pub(super) long_at: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,10 @@ pub(super) struct State {
     /// When the last question was asked that the server has answered on this channel.
     pub(super) renewed: Instant,
     pub(super) ledger: Ledger<Claim>,
+    pub(super) leases: Leases,
+    pub(super) terms: Terms,
+    /// When the first claim of the ledger must be turned into a lease, at the earliest.
+    next_long: Option<Instant>,
     pub(super) slots: Vec<Slot>,
     pub(super) pace: Pace,
     /// How many jobs a waiting fetch wants; zero when nobody waits.
@@ -128,6 +135,7 @@ impl State {
     pub(super) fn new(
         options: &ConsumerOptions,
         queue_type: QueueType,
+        terms: Terms,
         mut pauses: watch::Receiver<u64>,
         now: Instant,
     ) -> Self {
@@ -139,6 +147,9 @@ impl State {
             channel: None,
             renewed: now,
             ledger: Ledger::default(),
+            leases: Leases::default(),
+            terms,
+            next_long: None,
             slots: options.queues.names().map(|queue| Slot::new(queue.clone(), queue_type, now)).collect(),
             pace: Pace::new(now),
             wanted: 0,
@@ -168,12 +179,16 @@ impl State {
         self.renewed = now;
     }
 
-    /// The channel is gone, and every claim with it.
+    /// The channel is gone, and every claim with it but for the leases.
     pub(super) fn lose(&mut self, now: Instant) {
         self.generation += 1;
         self.channel = None;
         self.ledger = Ledger::default();
+        self.next_long = None;
         self.slots.iter_mut().for_each(|slot| slot.reset(now));
+        for (_, lease) in self.leases.iter() {
+            self.slots[lease.claim.slot].running += 1;
+        }
         (0..self.slots.len()).for_each(|slot| self.show(slot));
     }
 
@@ -187,8 +202,10 @@ impl State {
     // ---- claims
 
     /// A delivery that is no job for a fetch, or not yet: it is held until it has been sent to where it belongs.
-    pub(super) fn open(&mut self, tag: u64, claim: Claim) {
+    pub(super) fn open(&mut self, tag: u64, mut claim: Claim, now: Instant) {
         let slot = claim.slot;
+        claim.long_at = now + self.terms.after;
+        self.next_long.get_or_insert(claim.long_at);
         self.slots[slot].arrived(claim.consumer);
         self.ledger.open(tag, claim);
         self.show(slot);
@@ -213,7 +230,8 @@ impl State {
     ) {
         let Message { job, ticket, envelope } = message;
         let (rank, ready_at, recoveries) = (ticket.rank, ticket.ready_at, ticket.recoveries);
-        self.open(tag, Claim { slot, consumer, id: job.id, ticket, envelope, stage: Stage::Here });
+        let stage = Stage::Here;
+        self.open(tag, Claim { slot, consumer, id: job.id, ticket, envelope, stage, long_at: now }, now);
         self.quiet_since = now;
         let here = &mut self.slots[slot];
         if rank == Rank::Again && recoveries > 0 {
@@ -228,7 +246,10 @@ impl State {
         self.show(slot);
     }
 
-    pub(super) fn standing(&self, claimed: Claimed) -> Standing {
+    pub(super) fn standing(&self, claimed: Claimed, now: Instant) -> Standing {
+        if let Some(standing) = self.leases.standing(claimed, self.terms, now) {
+            return standing;
+        }
         let is_open = self.channel.as_ref().is_some_and(|channel| channel.is_open());
         if claimed.generation != self.generation || !is_open {
             return Standing::Lost;
@@ -239,6 +260,91 @@ impl State {
             _ => Standing::Lost,
         }
     }
+
+    /// Whether a claim can be relied on at this moment.
+    pub(super) fn holds(&self, claimed: Claimed, heartbeat: Duration, now: Instant) -> bool {
+        let is_sure = self.leases.contains(claimed) || self.is_fresh(heartbeat, now);
+        is_sure && !matches!(self.standing(claimed, now), Standing::Lost)
+    }
+
+    /// A claim, whether it is a lease or not.
+    pub(super) fn claim_mut(&mut self, claimed: Claimed) -> Option<&mut Claim> {
+        match self.leases.get_mut(claimed) {
+            Some(lease) => Some(&mut lease.claim),
+            None if claimed.generation == self.generation => self.ledger.get_mut(claimed.tag),
+            None => None,
+        }
+    }
+
+    /// What is known of a claim, with its stage as it is when nobody touches it.
+    pub(super) fn copy(&mut self, claimed: Claimed) -> Option<Claim> {
+        let mut claim = self.claim_mut(claimed)?.clone();
+        if let Stage::Ending { place } = claim.stage {
+            claim.stage = Stage::Out { place };
+        }
+        Some(claim)
+    }
+
+    /// Everything that was handed out and is not being settled, in the order in which it was.
+    pub(super) fn handed_out(&self) -> Vec<Claimed> {
+        let generation = self.generation;
+        let of_channel = self.ledger.iter().map(|(tag, claim)| (Claimed { generation, tag }, claim.stage));
+        let of_leases = self.leases.iter().map(|(claimed, lease)| (claimed, lease.claim.stage));
+        let mut out: Vec<(u64, Claimed)> = of_channel
+            .chain(of_leases)
+            .filter_map(|(claimed, stage)| match stage {
+                Stage::Out { place } => Some((place, claimed)),
+                _ => None,
+            })
+            .collect();
+        out.sort_unstable();
+        out.into_iter().map(|(_, claimed)| claimed).collect()
+    }
+
+    // ---- long jobs
+
+    /// Takes the claims that must be turned into leases now. What waits in a buffer for so long goes back.
+    pub(super) fn long_claims(&mut self, now: Instant) -> Vec<Claimed> {
+        if self.next_long.is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let (mut long, again) = (Vec::new(), now + self.terms.renewed_after());
+        for (tag, claim) in self.ledger.iter_mut().filter(|(_, claim)| claim.long_at <= now) {
+            claim.long_at = again;
+            match claim.stage {
+                Stage::Out { place } => {
+                    claim.stage = Stage::Ending { place };
+                    long.push(Claimed { generation: self.generation, tag });
+                }
+                Stage::Here => {
+                    let slot = &mut self.slots[claim.slot];
+                    (slot.gives_back, slot.is_stale) = (true, true);
+                }
+                Stage::Ending { .. } | Stage::Leaving => {}
+            }
+        }
+        self.next_long = self.ledger.iter().map(|(_, claim)| claim.long_at).min();
+        long
+    }
+
+    /// A claim has become a lease.
+    pub(super) fn lease(&mut self, claimed: Claimed, lease: Lease) {
+        let slot = lease.claim.slot;
+        self.slots[slot].running += 1;
+        self.leases.insert(claimed, lease);
+        self.show(slot);
+    }
+
+    /// A lease has ended; returns whether there was one.
+    pub(super) fn end_lease(&mut self, claimed: Claimed) -> bool {
+        let Some(lease) = self.leases.remove(claimed) else { return false };
+        let slot = lease.claim.slot;
+        self.slots[slot].running = self.slots[slot].running.saturating_sub(1);
+        self.show(slot);
+        true
+    }
+
+    // ---- acknowledging
 
     /// Acknowledges claims, which ends them. The frames are out when this returns; what is returned ends when they are
     /// written. `None` if there was nothing to acknowledge.
@@ -370,7 +476,7 @@ impl State {
 
     /// Whether the session's task has something to do for a fetch that begins to wait.
     fn needs_task(&mut self, now: Instant) -> bool {
-        self.channel.is_none() || self.next_moment(now).is_some() || !self.more_consumers(now).is_empty()
+        self.channel.is_none() || self.waits_for_a_moment(now).is_some() || !self.more_consumers(now).is_empty()
     }
 
     // ---- moments
@@ -390,8 +496,14 @@ impl State {
         Some(self.quiet_since + patience)
     }
 
-    /// When something changes by itself: a job's time comes, or a doubt ends that a fetch waits for.
+    /// When something changes by itself: a job's time comes, a doubt ends that a fetch waits for, a claim becomes a lease.
     pub(super) fn next_moment(&self, now: Instant) -> Option<Instant> {
+        let leases = self.next_long.into_iter().chain(self.leases.next());
+        self.waits_for_a_moment(now).into_iter().chain(leases).min()
+    }
+
+    /// The part of that which a fetch that begins to wait may have changed.
+    fn waits_for_a_moment(&self, now: Instant) -> Option<Instant> {
         let due = self.slots.iter().filter_map(|slot| slot.early.next());
         let doubts = self.slots.iter().filter(|_| self.wanted > 0).filter_map(|slot| slot.doubt(now).1);
         let fetch = self.fetch(self.wanted, now);
@@ -410,6 +522,7 @@ mod tests {
     use super::*;
 
     const HEARTBEAT: Duration = Duration::from_secs(6);
+    const TERMS: Terms = Terms { after: Duration::from_secs(80), length: Duration::from_secs(6) };
 
     struct Bench {
         state: State,
@@ -422,8 +535,13 @@ mod tests {
     impl Bench {
         fn new(set: QueueSet) -> Self {
             let (now, channel) = (Instant::now(), Arc::new(TestChannel::default()));
-            let mut state =
-                State::new(&ConsumerOptions::new(set, 5), QueueType::Classic, watch::Sender::new(0).subscribe(), now);
+            let mut state = State::new(
+                &ConsumerOptions::new(set, 5),
+                QueueType::Classic,
+                TERMS,
+                watch::Sender::new(0).subscribe(),
+                now,
+            );
             state.begin(Arc::clone(&channel) as Arc<dyn Channel>, now);
             Self { state, channel, seal: Seal::new(), now, tags: 0 }
         }
@@ -462,7 +580,7 @@ mod tests {
         }
 
         fn standing(&self, delivery: &Delivery) -> bool {
-            matches!(self.state.standing(self.seal.read(&delivery.receipt).unwrap()), Standing::Held { .. })
+            matches!(self.state.standing(self.seal.read(&delivery.receipt).unwrap(), self.now), Standing::Held { .. })
         }
     }
 
@@ -490,7 +608,7 @@ mod tests {
         bench.consume(0, 1, 5);
         bench.arrive(0, 1, Duration::ZERO);
         let forged = bench.seal.receipt(0, 1);
-        assert!(matches!(bench.state.standing(bench.seal.read(&forged).unwrap()), Standing::Lost));
+        assert!(matches!(bench.state.standing(bench.seal.read(&forged).unwrap(), bench.now), Standing::Lost));
         let taken = bench.take(1);
         assert!(bench.standing(&taken[0]));
         bench.channel.end();
@@ -568,5 +686,32 @@ mod tests {
         assert!(!bench.state.is_fresh(HEARTBEAT, bench.now + Duration::from_secs(5)));
         bench.channel.end();
         assert!(!bench.state.is_fresh(HEARTBEAT, bench.now));
+    }
+
+    #[test]
+    fn what_is_held_for_long_becomes_a_lease_or_goes_back() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 5);
+        (0..2).for_each(|_| drop(bench.arrive(0, 1, Duration::ZERO).to_string()));
+        let taken = bench.take(1);
+        let claimed = bench.seal.read(&taken[0].receipt).unwrap();
+        let long = bench.now + TERMS.after;
+        assert!(bench.state.long_claims(long - Duration::from_millis(1)).is_empty());
+        assert_eq!(bench.state.next_moment(bench.now), Some(long));
+        assert_eq!(bench.state.long_claims(long), [claimed]);
+        assert!(bench.state.slots[0].is_stale, "the other one waits in the buffer");
+        assert!(!bench.standing(&taken[0]), "it is being turned");
+        let claim = bench.state.copy(claimed).unwrap();
+        let _ = bench.state.acknowledge([claimed.tag], long);
+        let renew_at = long + TERMS.renewed_after();
+        bench.state.lease(claimed, Lease { claim, queue: "q".to_owned(), made: long, renew_at });
+        bench.now = long;
+        assert!(bench.standing(&taken[0]));
+        // It does not need the channel any more.
+        bench.state.lose(long);
+        assert!(bench.standing(&taken[0]) && bench.state.holds(claimed, HEARTBEAT, long));
+        assert_eq!((bench.state.slots[0].running, bench.state.handed_out()), (1, vec![claimed]));
+        assert!(bench.state.end_lease(claimed) && !bench.standing(&taken[0]));
+        assert_eq!(bench.state.slots[0].running, 0);
     }
 }

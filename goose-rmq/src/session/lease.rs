@@ -1,0 +1,157 @@
+//! Claims of long jobs: leases.
+//!
+//! A server takes a job away from whoever holds it unacknowledged for longer than its `consumer_timeout`, and all other
+//! jobs of the channel with it. So a claim that has been held for most of that time is turned into a lease: the job
+//! moves to a queue of its own, whose messages go back to the ready queue when they have lain there for a while. While the job
+//! runs, it moves on to the next such queue in time; when it ends, the queue is deleted. See `long`.
+//!
+//! A lease has nothing to do with the channel, and outlives it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::receipt::Claimed;
+use super::state::{Claim, Stage, Standing};
+
+/// How long a lease lasts, and when claims become leases.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// How long a claim may be held before it is turned into a lease.
+    pub(super) after: Duration,
+    pub(super) length: Duration,
+}
+
+impl Terms {
+    /// The server counts from the delivery and looks once a minute, so there is time enough from four fifths on.
+    pub(super) fn new(consumer_timeout: Duration, heartbeat: Duration) -> Self {
+        let length = (consumer_timeout / 30).min(Duration::from_secs(60)).max(heartbeat);
+        Self { after: consumer_timeout / 5 * 4, length }
+    }
+
+    /// How long after it was made a lease is renewed.
+    pub(super) fn renewed_after(self) -> Duration {
+        self.length / 3
+    }
+}
+
+/// A job in a queue of its own.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) claim: Claim,
+    pub(super) queue: String,
+    /// When the job began to be sent there: it does not go back earlier than a length after that.
+    pub(super) made: Instant,
+    pub(super) renew_at: Instant,
+}
+
+/// The leases of a session.
+#[derive(Debug, Default)]
+pub(super) struct Leases(BTreeMap<Claimed, Lease>);
+
+impl Leases {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, claimed: Claimed, lease: Lease) {
+        self.0.insert(claimed, lease);
+    }
+
+    pub(super) fn get_mut(&mut self, claimed: Claimed) -> Option<&mut Lease> {
+        self.0.get_mut(&claimed)
+    }
+
+    pub(super) fn contains(&self, claimed: Claimed) -> bool {
+        self.0.contains_key(&claimed)
+    }
+
+    pub(super) fn remove(&mut self, claimed: Claimed) -> Option<Lease> {
+        self.0.remove(&claimed)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Claimed, &Lease)> {
+        self.0.iter().map(|(claimed, lease)| (*claimed, lease))
+    }
+
+    /// What a receipt is worth; `None` if its claim is no lease. A sixth of the time is kept as a margin.
+    pub(super) fn standing(&self, claimed: Claimed, terms: Terms, now: Instant) -> Option<Standing> {
+        let lease = self.0.get(&claimed)?;
+        if now.saturating_duration_since(lease.made) >= terms.length * 5 / 6 {
+            return Some(Standing::Lost);
+        }
+        Some(match lease.claim.stage {
+            Stage::Out { place } => Standing::Held { place },
+            _ => Standing::Busy,
+        })
+    }
+
+    /// Takes those that must be renewed now; nobody else may touch them until that is done.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Claimed> {
+        let mut due = Vec::new();
+        for (claimed, lease) in &mut self.0 {
+            if let (Stage::Out { place }, true) = (lease.claim.stage, lease.renew_at <= now) {
+                lease.claim.stage = Stage::Ending { place };
+                due.push(*claimed);
+            }
+        }
+        due
+    }
+
+    /// When the next one must be renewed.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let out = self.0.values().filter(|lease| matches!(lease.claim.stage, Stage::Out { .. }));
+        out.map(|lease| lease.renew_at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use goose_core::{JobId, Timestamp};
+
+    use super::*;
+    use crate::message::{Rank, Ticket};
+
+    const TERMS: Terms = Terms { after: Duration::from_secs(80), length: Duration::from_secs(6) };
+
+    fn lease(now: Instant) -> Lease {
+        let claim = Claim {
+            slot: 0,
+            consumer: 1,
+            id: JobId::new(),
+            ticket: Ticket::now(Rank::Normal, Timestamp::EPOCH),
+            envelope: Arc::from([]),
+            stage: Stage::Out { place: 7 },
+            long_at: now,
+        };
+        Lease { claim, queue: "q".to_owned(), made: now, renew_at: now + TERMS.renewed_after() }
+    }
+
+    #[test]
+    fn terms_follow_the_server() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let usual = Terms::new(minutes(30), Duration::from_secs(5));
+        assert_eq!((usual.after, usual.length), (minutes(24), minutes(1)));
+        let short = Terms::new(minutes(1), Duration::from_secs(5));
+        assert_eq!((short.after, short.length), (Duration::from_secs(48), Duration::from_secs(5)));
+        assert_eq!(Terms::new(minutes(60 * 24), Duration::from_secs(5)).length, minutes(1));
+    }
+
+    #[test]
+    fn a_lease_is_good_until_shortly_before_its_job_goes_back() {
+        let (now, claimed) = (Instant::now(), Claimed { generation: 1, tag: 4 });
+        let mut leases = Leases::default();
+        assert!(leases.standing(claimed, TERMS, now).is_none());
+        leases.insert(claimed, lease(now));
+        let held =
+            |leases: &Leases, at| matches!(leases.standing(claimed, TERMS, at), Some(Standing::Held { place: 7 }));
+        assert!(held(&leases, now + Duration::from_millis(4_999)));
+        assert!(!held(&leases, now + Duration::from_secs(5)));
+        assert!(leases.due(now + Duration::from_secs(1)).is_empty());
+        assert_eq!(leases.next(), Some(now + Duration::from_secs(2)));
+        assert_eq!(leases.due(now + Duration::from_secs(2)), [claimed]);
+        assert!(matches!(leases.standing(claimed, TERMS, now), Some(Standing::Busy)), "it is being renewed");
+        assert_eq!((leases.next(), leases.due(now + Duration::from_secs(3)).len()), (None, 0));
+    }
+}
