@@ -28,6 +28,8 @@ mod lease;
 mod ledger;
 mod long;
 mod mixer;
+#[cfg(test)]
+mod on_a_server;
 mod pace;
 mod probe;
 mod receipt;

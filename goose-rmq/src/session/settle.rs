@@ -153,15 +153,18 @@ fn counted(verdict: &Verdict) -> Option<Count> {
     }
 }
 
-/// After a silence, asks the server whether we are still there: whoever comes late must change nothing. If the answer is
-/// no, the channel knows that it is over, and so does [`State::standing`](super::state::State::standing).
+/// After a silence, asks the server whether we are still there: whoever comes late must change nothing.
 async fn make_sure(session: &Shared) {
-    let channel = {
+    let (channel, generation) = {
         let state = session.state();
-        if state.is_fresh(session.heartbeat(), Instant::now()) { None } else { state.channel.clone() }
+        let is_fresh = state.is_fresh(session.heartbeat(), Instant::now());
+        (state.channel.clone().filter(|_| !is_fresh), state.generation)
     };
-    if let Some(channel) = channel {
-        let _ = channel.round_trip().await;
+    if let Some(channel) = channel
+        && channel.round_trip().await.is_err()
+    {
+        let mut state = session.state();
+        state.is_mute |= state.generation == generation;
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) struct State {
     pub(super) channel: Option<Arc<dyn Channel>>,
     /// When the last question was asked that the server has answered on this channel.
     pub(super) renewed: Instant,
+    /// The channel did not answer: it is over, though nobody else may have noticed.
+    pub(super) is_mute: bool,
     pub(super) ledger: Ledger<Claim>,
     pub(super) leases: Leases,
     pub(super) terms: Terms,
@@ -146,6 +148,7 @@ impl State {
             generation: 0,
             channel: None,
             renewed: now,
+            is_mute: false,
             ledger: Ledger::default(),
             leases: Leases::default(),
             terms,
@@ -176,7 +179,7 @@ impl State {
     /// A new channel, on which nothing is claimed.
     pub(super) fn begin(&mut self, channel: Arc<dyn Channel>, now: Instant) {
         self.channel = Some(channel);
-        self.renewed = now;
+        (self.renewed, self.is_mute) = (now, false);
     }
 
     /// The channel is gone, and every claim with it but for the leases.
@@ -195,8 +198,11 @@ impl State {
     /// Whether the server has answered so recently that nobody may have taken our jobs. A sixth of the time is kept as a
     /// margin for the time between asking and starting.
     pub(super) fn is_fresh(&self, heartbeat: Duration, now: Instant) -> bool {
-        let is_open = self.channel.as_ref().is_some_and(|channel| channel.is_open());
-        is_open && now.saturating_duration_since(self.renewed) < heartbeat * 5 / 6
+        self.is_open() && now.saturating_duration_since(self.renewed) < heartbeat * 5 / 6
+    }
+
+    fn is_open(&self) -> bool {
+        !self.is_mute && self.channel.as_ref().is_some_and(|channel| channel.is_open())
     }
 
     // ---- claims
@@ -250,8 +256,7 @@ impl State {
         if let Some(standing) = self.leases.standing(claimed, self.terms, now) {
             return standing;
         }
-        let is_open = self.channel.as_ref().is_some_and(|channel| channel.is_open());
-        if claimed.generation != self.generation || !is_open {
+        if claimed.generation != self.generation || !self.is_open() {
             return Standing::Lost;
         }
         match self.ledger.get(claimed.tag).map(|claim| claim.stage) {
