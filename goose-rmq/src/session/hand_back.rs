@@ -34,6 +34,15 @@ pub(super) enum Ending {
     Waiting { released: bool },
 }
 
+impl Ending {
+    /// The channel was lost, and nobody will tell what became of what was being handed back.
+    pub(super) fn begin_again(&mut self) {
+        if let Self::HandingBack { is_under_way, .. } = self {
+            *is_under_way = false;
+        }
+    }
+}
+
 impl Task {
     /// Gives back what slots hold that nobody asks for; returns the consumers to cancel for that, and when to look again.
     pub(super) fn give_back_slots(&mut self, state: &mut State, now: Instant) -> (Vec<Change>, Option<Instant>) {

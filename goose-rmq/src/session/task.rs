@@ -276,6 +276,7 @@ impl Task {
             probe.abort();
         }
         self.wires.iter_mut().for_each(|wire| *wire = Wire::default());
+        self.ending.begin_again();
         let mut state = self.session.state();
         let lost = state.ledger.len();
         if let Some(channel) = state.channel.clone().filter(|channel| channel.is_open()) {
