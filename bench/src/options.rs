@@ -130,7 +130,7 @@ impl Options {
     }
 }
 
-fn number<T: std::str::FromStr>(flag: &str, text: &str) -> Result<T> {
+fn number<T: FromStr>(flag: &str, text: &str) -> Result<T> {
     text.parse().map_err(|_| format!("{flag} needs a number greater than zero, not {text:?}").into())
 }
 

@@ -69,6 +69,7 @@ pub(crate) trait OpenSession: fmt::Debug + Send + Sync {
     fn stop(&self) -> BoxFuture<'_, Result<()>>;
 
     /// From now on it behaves as if its process had been killed.
+    #[cfg(feature = "fault-injection")]
     fn abandon(&self);
 }
 

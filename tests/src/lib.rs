@@ -13,6 +13,7 @@
 //! - [`fault`]: what to break when, from a seed.
 //! - [`lab`]: a place with a broker and a ledger, and the processes on it.
 //! - [`servers`]: the Redis servers of a lab.
+//! - [`skips`]: the conformance scenarios that a broker does not pass, and why.
 //! - [`warnings`]: how much a process warns of.
 //! - [`chaos`]: a whole run.
 //! - [`scenario`]: single scenarios that every broker must survive.
@@ -29,6 +30,7 @@ pub mod ledger;
 pub mod oracle;
 pub mod scenario;
 pub mod servers;
+pub mod skips;
 pub mod warnings;
 
 /// What the lab's own steps return: any error ends the run.

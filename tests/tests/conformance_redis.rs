@@ -15,6 +15,7 @@ use goose_core::{BoxFuture, Error, ErrorKind, JobId, QueueName, Result};
 use goose_redis::{RedisBroker, RedisOptions};
 use goose_services::{Cluster, Remote, Server, Watched};
 use goose_testkit::conformance::{Harness, Namespace, Process, Skip, libtest, scenarios};
+use goose_tests::skips;
 
 /// Short, so that the recovery scenarios are.
 const LEASE: Duration = Duration::from_millis(900);
@@ -148,8 +149,7 @@ impl Harness for OnRedis {
     fn skips(&self) -> Vec<Skip> {
         let reason = "GOOSE_REDIS_URL is set, and what it names cannot be this topology";
         let all = scenarios().into_iter().map(|scenario| Skip::new(scenario.name(), reason));
-        let no_pauses = "not built yet for this broker";
-        if self.skips { all.collect() } else { Skip::all_that_need("paused queues", no_pauses) }
+        if self.skips { all.collect() } else { skips::redis() }
     }
 
     /// Looks whether all counts are still right, and removes the scenario's keys.

@@ -10,14 +10,13 @@ use std::time::Duration;
 use goose_core::{BoxFuture, Error, ErrorKind, JobId, QueueName, Result};
 use goose_sqlite::{SqliteBroker, SqliteOptions};
 use goose_testkit::conformance::{Harness, Namespace, Process, Skip, libtest};
+use goose_tests::skips;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 /// Short, so that the recovery scenarios are.
 const LEASE: Duration = Duration::from_millis(900);
 const MAX_RECOVERIES: u32 = 2;
-
-const NO_PAUSES: &str = "not built yet for this broker";
 
 fn main() -> ExitCode {
     let folder = match tempfile::tempdir() {
@@ -84,7 +83,7 @@ impl Harness for InFile {
     }
 
     fn skips(&self) -> Vec<Skip> {
-        Skip::all_that_need("paused queues", NO_PAUSES)
+        skips::sqlite()
     }
 
     fn clean_up<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<()>> {
@@ -153,7 +152,7 @@ impl Harness for InMemory {
     fn skips(&self) -> Vec<Skip> {
         let crash = "memory dies with its process, nobody is left to recover from";
         let close = "all handles on one memory are one handle, closing one closes all";
-        let mut skips = Skip::all_that_need("paused queues", NO_PAUSES);
+        let mut skips = skips::sqlite();
         skips.extend([
             Skip::new("fencing::a_receipt_is_stale_after_a_recovery", crash),
             Skip::new("recovery::a_crashed_process_gives_up_its_jobs_in_time", crash),

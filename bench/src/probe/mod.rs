@@ -12,7 +12,7 @@ use crate::broker::At;
 /// A probe of the broker that is measured.
 pub(crate) enum Probe {
     Redis(RedisProbe),
-    Rmq(RmqProbe),
+    Rmq(Box<RmqProbe>),
 }
 
 impl Probe {
@@ -21,7 +21,7 @@ impl Probe {
         Ok(Some(match at {
             At::Sqlite => return Ok(None),
             At::Redis { url } => Self::Redis(RedisProbe::connect(url, bare).await?),
-            At::Rmq { url, queue_type, pid } => Self::Rmq(RmqProbe::connect(url, *queue_type, *pid).await?),
+            At::Rmq { url, queue_type, pid } => Self::Rmq(Box::new(RmqProbe::connect(url, *queue_type, *pid).await?)),
         }))
     }
 

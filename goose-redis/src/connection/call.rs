@@ -91,7 +91,7 @@ impl Call {
         loop {
             let fault = match keeper.wire(deadline).await {
                 Err(fault) => {
-                    return Err(self.error(reason.filter(|_| fault.is_replaced()).unwrap_or(fault), lost, None));
+                    return Err(self.error(reason.filter(|_| fault.is_of_our_making()).unwrap_or(fault), lost, None));
                 }
                 Ok(wire) => {
                     at_risk(true);
@@ -119,10 +119,10 @@ impl Call {
             let is_loaded = fault.verdict == Verdict::NoScript && !std::mem::replace(&mut loaded, true);
             let pause = if is_loaded { Duration::ZERO } else { pace.pause() };
             if !again || Instant::now() + pause >= deadline {
-                return Err(self.error(reason.filter(|_| fault.is_replaced()).unwrap_or(fault), lost, None));
+                return Err(self.error(reason.filter(|_| fault.is_of_our_making()).unwrap_or(fault), lost, None));
             }
             tracing::debug!(call = %Named { call: self, key: self.keys().first() }, fault = fault.summary(), "sending again");
-            if !fault.is_replaced() {
+            if !fault.is_of_our_making() {
                 reason = Some(fault);
             }
             sleep(pause).await;

@@ -44,6 +44,7 @@ const CLUSTER_URL: &str = "the server is part of a cluster; use a redis-cluster:
 const NO_SENTINEL: &str =
     "the server is no sentinel; use a redis:// url for it, or give the port of a sentinel, 26379 as a rule";
 const REPLACED: &str = "the connection was given up for another";
+const NO_TIME: &str = "no time was left";
 const BUG: &str = "the server refused the call; this is a bug, please report it";
 
 /// Codes: words that stand alone.
@@ -191,8 +192,14 @@ impl Fault {
         Self::unavailable(REPLACED)
     }
 
-    pub(super) fn is_replaced(&self) -> bool {
-        self.advice == REPLACED
+    /// The time was up before anything was sent.
+    pub(super) fn out_of_time() -> Self {
+        Self::unavailable(NO_TIME)
+    }
+
+    /// Whether it says nothing of the server: what went wrong before tells more.
+    pub(super) fn is_of_our_making(&self) -> bool {
+        self.advice == REPLACED || self.advice == NO_TIME
     }
 
     pub(super) fn closed() -> Self {

@@ -194,7 +194,20 @@ async fn keep(setup: Arc<Setup>, role: &'static str, vitals: Arc<Vitals>, tell: 
         };
         *vitals.last_error.lock() = Some(fault.summary());
         tell.send_replace(State::Down(fault, failures));
-        sleep(pace.pause()).await;
+        tokio::select! {
+            () = sleep(pace.pause()) => {}
+            () = found(&mut lead, &mut servers), if role != LEADING => {}
+        }
+    }
+}
+
+/// Waits until the leading connection has been made: whoever is still looking asks where it was.
+async fn found(lead: &mut watch::Receiver<Lead>, servers: &mut Servers<'_>) {
+    // The sender is in the vitals, which outlive this.
+    if lead.changed().await.is_ok() {
+        servers.begin_with(lead.borrow_and_update().through.clone());
+    } else {
+        std::future::pending().await
     }
 }
 

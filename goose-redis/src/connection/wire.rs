@@ -129,7 +129,7 @@ impl Wire {
         };
         let limit = deadline.saturating_duration_since(Instant::now());
         if limit.is_zero() {
-            return Err(Fault::unavailable("no time was left"));
+            return Err(Fault::out_of_time());
         }
         let hash = request.slot.map_or(ClusterHash::Random, ClusterHash::Custom);
         let command = CustomCommand::new_static(request.command, hash, request.blocking);

@@ -131,6 +131,7 @@ impl Link {
     }
 
     /// Ends for good as a killed process would: the sockets are closed, nothing is said.
+    #[cfg(any(test, feature = "fault-injection"))]
     pub(crate) fn abandon(&self) {
         if let Current::Connected(connection) = self.current.send_replace(Current::Closed) {
             connection.cut();

@@ -57,6 +57,7 @@ pub(crate) trait Connection: Debug + Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 
     /// Closes the socket as the system does when a process is killed: nothing is said.
+    #[cfg(any(test, feature = "fault-injection"))]
     fn cut(&self);
 }
 

@@ -31,6 +31,7 @@ mod mixer;
 #[cfg(test)]
 mod on_a_server;
 mod pace;
+mod phase;
 mod probe;
 mod receipt;
 mod settle;

@@ -141,6 +141,7 @@ impl OpenSession for Shared {
         })
     }
 
+    #[cfg(feature = "fault-injection")]
     fn abandon(&self) {
         let mut state = self.state();
         state.phase = Phase::Ended;

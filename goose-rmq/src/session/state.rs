@@ -13,6 +13,7 @@ use super::lease::{Lease, Leases, Terms};
 use super::ledger::{Ack, Ledger};
 use super::mixer::{Mixer, Offer};
 use super::pace::Pace;
+pub(super) use super::phase::Phase;
 use super::receipt::{Claimed, Seal};
 use super::slot::{Slot, Waiting};
 use super::window::{Fetch, HUNGER, More};
@@ -29,27 +30,6 @@ const IDLE_WHILE_BUSY: Duration = Duration::from_millis(250);
 const IDLE_OF_QUORUM: Duration = Duration::from_secs(1);
 /// So many claims end in a short time in a session that is busy.
 const BUSY: usize = 8;
-
-/// How far a session is from its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Open,
-    /// Nothing is handed out any more, and what was not handed out goes back.
-    Stopping,
-    /// What was handed out may still be settled, until this moment.
-    Leaving {
-        until: Instant,
-    },
-    /// Nothing is claimed any more.
-    Ended,
-}
-
-impl Phase {
-    /// Whether nothing is handed out any more.
-    pub(super) fn is_ending(self) -> bool {
-        self != Self::Open
-    }
-}
 
 /// A job that the server believes we have.
 #[derive(Debug, Clone)]

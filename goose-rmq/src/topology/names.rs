@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use goose_core::{JobId, QueueName};
+use goose_core::QueueName;
 
 use crate::delay::{LEVELS, Path};
 
@@ -66,11 +66,6 @@ impl Names {
     /// The exchange through which a quorum queue sends what it gives up to the dead.
     pub(crate) fn dead_letters(&self) -> String {
         format!("{}/dead-letters", self.root)
-    }
-
-    /// A lease queue of a long job.
-    pub(crate) fn lease(&self, job: JobId, n: u32) -> String {
-        format!("{}/lease/{job}/{n}", self.root)
     }
 
     /// Addresses a message: exchange and routing key for this path to this queue.
@@ -190,7 +185,6 @@ mod tests {
             }
             assert!(names.ready(queue).len() <= 255 && pattern_of_queue(queue).len() <= 255);
         }
-        assert!(names.lease(JobId::new(), u32::MAX).len() <= 255);
         assert!(pattern_of_level(0, '0').len() <= 255);
     }
 

@@ -61,7 +61,8 @@ fn everything_is_declared_once_by_many(stage: &Stage, prefix: &str, queue_type: 
     let began = Instant::now();
     stage.runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
-        for queue in queues.iter().chain(&queues).cloned() {
+        for queue in queues.iter().chain(&queues) {
+            let queue = queue.clone();
             let (one, two) = (Arc::clone(&topology), Arc::clone(&topology));
             tasks.spawn(async move { one.ensure_queue(&queue).await });
             tasks.spawn(async move { two.ensure_cascade().await });

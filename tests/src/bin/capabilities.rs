@@ -8,33 +8,45 @@ use std::fmt::Write as _;
 use goose_core::broker::Broker;
 use goose_core::broker::capability::{self, Capability};
 use goose_redis::RedisBroker;
+use goose_rmq::RmqBroker;
 use goose_services::Fake;
+use goose_services::rabbit::FakeRabbit;
 use goose_sqlite::SqliteBroker;
-use goose_testkit::conformance::{Scenario, scenarios};
+use goose_testkit::conformance::{Scenario, Skip, scenarios};
+use goose_tests::skips;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> goose_core::Result<()> {
     // A broker says what it can do before it has done anything: a server that only lets it connect is enough.
     let server = Fake::start(|_, _| None);
     let redis = RedisBroker::connect(&server.url()).await?;
-    let brokers: Vec<Box<dyn Broker>> = vec![Box::new(SqliteBroker::in_memory().await?), Box::new(redis)];
+    let rabbit = FakeRabbit::start();
+    let rmq = RmqBroker::connect(&rabbit.url()).await?;
+    let brokers: Vec<(Box<dyn Broker>, Vec<Skip>)> = vec![
+        (Box::new(SqliteBroker::in_memory().await?), skips::sqlite()),
+        (Box::new(redis), skips::redis()),
+        (Box::new(rmq), skips::rmq()),
+    ];
     print!("{}", page(&brokers, &scenarios()));
-    for broker in brokers {
+    for (broker, _) in brokers {
         broker.close().await?;
     }
     Ok(())
 }
 
-fn page(brokers: &[Box<dyn Broker>], scenarios: &[Scenario]) -> String {
+fn page(brokers: &[(Box<dyn Broker>, Vec<Skip>)], scenarios: &[Scenario]) -> String {
     let mut text = String::from(INTRODUCTION);
-    let names: Vec<&str> = brokers.iter().map(|broker| broker.name()).collect();
+    let names: Vec<&str> = brokers.iter().map(|(broker, _)| broker.name()).collect();
     _ = writeln!(text, "| capability | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
     for capability in capability::ALL {
         _ = write!(text, "| {} |", capability.name);
-        for broker in brokers {
-            _ = write!(text, " {} |", cell(&capability, &**broker, scenarios));
+        for (broker, skips) in brokers {
+            _ = write!(text, " {} |", cell(&capability, &**broker, scenarios, skips));
         }
         text.push('\n');
+    }
+    for (broker, skips) in brokers {
+        text.push_str(&exceptions(&**broker, skips, scenarios));
     }
     for capability in capability::ALL {
         _ = writeln!(text, "\n## {}\n", capability.name);
@@ -42,7 +54,7 @@ fn page(brokers: &[Box<dyn Broker>], scenarios: &[Scenario]) -> String {
             text.push_str(&line(scenario));
         }
     }
-    text.push_str("\n## every broker\n\nThese scenarios need no capability. Every broker must pass them.\n\n");
+    text.push_str("\n## every broker\n\nThese scenarios need no capability. Every broker must pass them, with the exceptions above.\n\n");
     scenarios.iter().filter(|scenario| scenario.needs().is_empty()).for_each(|scenario| text.push_str(&line(scenario)));
     text
 }
@@ -64,13 +76,38 @@ answers `ErrorKind::Unsupported`.
 
 ";
 
+/// What a broker does not pass although it has the power, or needs none for it: by reasons.
+fn exceptions(broker: &dyn Broker, skips: &[Skip], scenarios: &[Scenario]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for scenario in scenarios.iter().filter(|scenario| has_all(broker, scenario.needs())) {
+        let Some(skip) = skips.iter().find(|skip| skip.scenario == scenario.name()) else { continue };
+        match reasons.iter_mut().find(|(reason, _)| *reason == skip.reason) {
+            Some((_, names)) => names.push(skip.scenario),
+            None => reasons.push((skip.reason, vec![skip.scenario])),
+        }
+    }
+    let mut text = String::new();
+    for (reason, names) in reasons {
+        _ = writeln!(text, "\n**{}**: {reason}. So it does not pass\n", broker.name());
+        names.iter().for_each(|name| _ = writeln!(text, "- `{name}`"));
+    }
+    text
+}
+
+fn has_all(broker: &dyn Broker, needs: &[&str]) -> bool {
+    capability::ALL.iter().all(|power| !needs.contains(&power.name) || (power.is_supported)(broker))
+}
+
 /// A tick with its proof, or a dash. What no scenario tests gets no tick.
-fn cell(capability: &Capability, broker: &dyn Broker, scenarios: &[Scenario]) -> String {
-    let count = scenarios_of(capability, scenarios).count();
+fn cell(capability: &Capability, broker: &dyn Broker, scenarios: &[Scenario], skips: &[Skip]) -> String {
+    let is_passed = |scenario: &&Scenario| !skips.iter().any(|skip| skip.scenario == scenario.name());
+    let all = scenarios_of(capability, scenarios).count();
+    let count = scenarios_of(capability, scenarios).filter(is_passed).count();
     if !(capability.is_supported)(broker) || count == 0 {
         return "–".to_owned();
     }
-    format!("✓ [{count} scenarios](#{})", capability.name.replace(' ', "-"))
+    let of = if count == all { String::new() } else { format!(" of {all}") };
+    format!("✓ [{count}{of} scenarios](#{})", capability.name.replace(' ', "-"))
 }
 
 fn scenarios_of<'a>(capability: &Capability, scenarios: &'a [Scenario]) -> impl Iterator<Item = &'a Scenario> {

@@ -94,6 +94,7 @@ impl Connection for LapinConnection {
         })
     }
 
+    #[cfg(any(test, feature = "fault-injection"))]
     fn cut(&self) {
         self.socket.cut();
     }

@@ -99,7 +99,8 @@ async fn a_pause_reaches_other_processes(stage: Stage) -> Checked {
     session.expect_nothing().await?;
     pause(&two, &jobs).await?;
     // From here on it holds for the sessions of this handle too.
-    ensure_eq!(paused_queues(&one)?.list().await?, [jobs.clone()], "the paused queues, as another process sees them");
+    let paused = paused_queues(&one)?.list().await?;
+    ensure_eq!(paused, std::slice::from_ref(&jobs), "the paused queues, as another process sees them");
     stage.enqueue(&two, numbered_from_zero(&jobs, 2)?).await?;
     session.expect_nothing().await?;
     let (taken, resumed) = tokio::join!(biased; session.expect(&[0, 1]), resume(&two, &jobs));
@@ -116,7 +117,8 @@ async fn a_pause_outlives_its_process(stage: Stage) -> Checked {
     let second = stage.broker().await?;
     let session = stage.session(&second, &jobs).await?;
     session.expect_nothing().await?;
-    ensure_eq!(paused_queues(&second)?.list().await?, [jobs.clone()], "the paused queues of a new process");
+    let paused = paused_queues(&second)?.list().await?;
+    ensure_eq!(paused, std::slice::from_ref(&jobs), "the paused queues of a new process");
     resume(&second, &jobs).await?;
     session.expect(&[0]).await.map(drop)
 }

@@ -11,6 +11,7 @@ mod builder;
 mod cluster;
 mod door;
 mod epmd;
+mod fake;
 mod manage;
 mod programs;
 
@@ -22,6 +23,7 @@ use crate::leash;
 use builder::Place;
 pub use builder::RabbitBuilder;
 pub use cluster::RabbitCluster;
+pub use fake::FakeRabbit;
 pub use manage::Queue;
 use programs::Programs;
 

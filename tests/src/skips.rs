@@ -1,0 +1,55 @@
+//! The conformance scenarios that a broker of ours does not pass, each with the reason. `CAPABILITIES.md` prints them.
+
+use goose_testkit::conformance::Skip;
+
+/// Pauses are facts in the store of a broker; these two have no place for them yet.
+const NO_PAUSES: &str = "not built yet for this broker";
+
+/// What SQLite does not pass. A database in memory has some more, which are about tests.
+#[must_use]
+pub fn sqlite() -> Vec<Skip> {
+    Skip::all_that_need("paused queues", NO_PAUSES)
+}
+
+/// What Redis does not pass.
+#[must_use]
+pub fn redis() -> Vec<Skip> {
+    Skip::all_that_need("paused queues", NO_PAUSES)
+}
+
+/// What RabbitMQ does not pass, on classic and on quorum queues.
+#[must_use]
+pub fn rmq() -> Vec<Skip> {
+    let no_look = "RabbitMQ hands out what is in a queue and cannot show it: a job cannot be found, listed or moved";
+    let no_knowledge = "RabbitMQ cannot tell what is in a queue: a deletion is kept until a worker meets the job";
+    let no_index = "RabbitMQ has no index of what lies in its queues: an id is kept once within a call only";
+    let blind = [
+        "enqueued_jobs::a_job_is_found_by_its_id",
+        "enqueued_jobs::a_running_or_scheduled_job_is_not_enqueued",
+        "enqueued_jobs::pages_visit_each_job_once_in_order",
+        "enqueued_jobs::a_page_outlives_changes",
+        "enqueued_jobs::filters_are_applied",
+        "enqueued_jobs::a_prioritised_job_comes_first",
+        "scheduled_jobs::a_scheduled_job_is_found_with_its_time",
+        "scheduled_jobs::retries_and_snoozes_are_scheduled_too",
+        "scheduled_jobs::pages_visit_each_job_once_in_order_of_time",
+        "scheduled_jobs::scheduled_filters_are_applied",
+        "scheduled_jobs::a_prioritised_job_runs_now_and_first",
+    ];
+    let unknowing = [
+        "enqueued_jobs::a_deletion_knows_what_waits",
+        "enqueued_jobs::a_running_job_cannot_be_deleted",
+        "scheduled_jobs::a_deletion_knows_what_is_scheduled",
+    ];
+    let ids = [
+        "lifecycle::the_same_id_is_kept_once_while_ready",
+        "lifecycle::the_same_id_is_kept_once_while_claimed",
+        "lifecycle::the_same_id_is_kept_once_while_scheduled",
+        "lifecycle::the_same_id_is_kept_once_while_dead",
+        "statistics::what_is_enqueued_again_counts_once",
+    ];
+    let blind = blind.map(|scenario| Skip::new(scenario, no_look));
+    let unknowing = unknowing.map(|scenario| Skip::new(scenario, no_knowledge));
+    let ids = ids.map(|scenario| Skip::new(scenario, no_index));
+    blind.into_iter().chain(unknowing).chain(ids).collect()
+}
