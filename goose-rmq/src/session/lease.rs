@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::receipt::Claimed;
-use super::state::{Claim, Stage, Standing};
+use super::state::{Claim, Stage, Standing, State};
 
 /// How long a lease lasts, and when claims become leases.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +101,50 @@ impl Leases {
     pub(super) fn next(&self) -> Option<Instant> {
         let out = self.0.values().filter(|lease| matches!(lease.claim.stage, Stage::Out { .. }));
         out.map(|lease| lease.renew_at).min()
+    }
+}
+
+/// Claims that become leases, and leases that end.
+impl State {
+    /// Takes the claims that must be turned into leases now. What waits in a buffer for so long goes back.
+    pub(super) fn long_claims(&mut self, now: Instant) -> Vec<Claimed> {
+        if self.next_long.is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let (mut long, again) = (Vec::new(), now + self.terms.renewed_after());
+        for (tag, claim) in self.ledger.iter_mut().filter(|(_, claim)| claim.long_at <= now) {
+            claim.long_at = again;
+            match claim.stage {
+                Stage::Out { place } => {
+                    claim.stage = Stage::Ending { place };
+                    long.push(Claimed { generation: self.generation, tag });
+                }
+                Stage::Here => {
+                    let slot = &mut self.slots[claim.slot];
+                    (slot.gives_back, slot.is_stale) = (true, true);
+                }
+                Stage::Ending { .. } | Stage::Leaving => {}
+            }
+        }
+        self.next_long = self.ledger.iter().map(|(_, claim)| claim.long_at).min();
+        long
+    }
+
+    /// A claim has become a lease.
+    pub(super) fn lease(&mut self, claimed: Claimed, lease: Lease) {
+        let slot = lease.claim.slot;
+        self.slots[slot].running += 1;
+        self.leases.insert(claimed, lease);
+        self.show(slot);
+    }
+
+    /// A lease has ended; returns whether there was one.
+    pub(super) fn end_lease(&mut self, claimed: Claimed) -> bool {
+        let Some(lease) = self.leases.remove(claimed) else { return false };
+        let slot = lease.claim.slot;
+        self.slots[slot].running = self.slots[slot].running.saturating_sub(1);
+        self.show(slot);
+        true
     }
 }
 

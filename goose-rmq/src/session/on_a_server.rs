@@ -70,7 +70,8 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// Messages in the queue and in all lease queues, and the names of these.
 fn held(rabbit: &Rabbit) -> (u64, u64, Vec<String>) {
     let queues = rabbit.queues();
-    let of = |is: &dyn Fn(&str) -> bool| queues.iter().filter(|queue| is(&queue.name)).map(|queue| queue.messages).sum();
+    let of =
+        |is: &dyn Fn(&str) -> bool| queues.iter().filter(|queue| is(&queue.name)).map(|queue| queue.messages).sum();
     let is_lease = |name: &str| name.contains("/lease/");
     let leases = queues.iter().map(|queue| queue.name.clone()).filter(|name| is_lease(name)).collect();
     (of(&|name| name.ends_with("/queue/jobs")), of(&is_lease), leases)
@@ -78,9 +79,7 @@ fn held(rabbit: &Rabbit) -> (u64, u64, Vec<String>) {
 
 /// A server that takes away what is held for four seconds, and looks every half.
 fn impatient() -> Rabbit {
-    let rabbit = Rabbit::builder().config("consumer_timeout = 4000").start();
-    rabbit.eval("application:set_env(rabbit, channel_tick_interval, 500)");
-    rabbit
+    Rabbit::builder().config("consumer_timeout = 4000").erlang("-rabbit channel_tick_interval 500").start()
 }
 
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -140,7 +139,7 @@ async fn a_lease_that_is_not_renewed_gives_the_job_to_others(rabbit: &Rabbit, qu
     let taken = take(&*lost, 1).await;
     until("a lease", || held(rabbit).1 == 1).await;
     let holder = session(&live, 0).await;
-    doomed.inner.sessions().iter().for_each(|session| session.abandon());
+    doomed.abandon();
     let recovered = take(&*holder, 1).await;
     assert_eq!((recovered[0].job.id, recovered[0].recoveries), (taken[0].job.id, 1));
     assert!(!lost.holds(&taken[0].receipt));
