@@ -159,3 +159,68 @@ impl State {
         due.chain(doubts).chain(hunger).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use goose_core::broker::QueueSet;
+
+    use super::super::bench::Bench;
+    use super::*;
+
+    #[test]
+    fn a_deleted_job_is_acknowledged_and_not_handed_out() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 5);
+        let ids: Vec<JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
+        // All that a first look found was deleted: it looks again.
+        let taken = bench.take_but(1, &|id| id == ids[0]);
+        assert_eq!(taken[0].job.id, ids[1]);
+        assert_eq!(bench.channel.acks(), [(1, false)]);
+        assert!(bench.take_but(1, &|_| true).is_empty());
+    }
+
+    #[test]
+    fn an_early_job_is_handed_out_at_its_moment_and_makes_room_for_others_meanwhile() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 1);
+        bench.arrive(0, 1, Duration::from_millis(30));
+        bench.state.wanted = 1;
+        assert!(!bench.state.satisfies(bench.now));
+        assert_eq!(bench.more(), [(0, 1)]);
+        let due = bench.now + Duration::from_millis(30);
+        assert_eq!(bench.state.next_moment(bench.now), Some(due));
+        bench.state.slots[0].wake(due);
+        assert!(bench.state.satisfies(due));
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_given_up_after_a_moment() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 4);
+        assert_eq!(bench.state.gives_up_at(bench.now), None, "there is nothing");
+        for _ in 0..3 {
+            bench.arrive(0, 1, Duration::ZERO);
+        }
+        assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE));
+        bench.state.wanted = 1;
+        assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
+        bench.take(2);
+        // Claims end quickly: there will be a fetch.
+        bench.state.pace.ended(BUSY, bench.now);
+        bench.state.want_nothing(bench.now);
+        assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
+        assert!(bench.state.want_nothing(bench.now), "somebody must look after it");
+        bench.state.phase = Phase::Stopping;
+        assert_eq!(bench.state.gives_up_at(bench.now), None, "it goes back anyway");
+    }
+
+    #[test]
+    fn later_queues_of_a_strict_set_need_no_room_for_what_earlier_ones_have() {
+        let mut bench = Bench::new(QueueSet::strict(["a", "b", "c"]).unwrap());
+        (0..3).for_each(|slot| bench.consume(slot, 1, 1));
+        bench.arrive(1, 1, Duration::ZERO);
+        bench.arrive(2, 1, Duration::ZERO);
+        bench.state.wanted = 2;
+        assert_eq!(bench.more(), [(0, 1), (1, 1)]);
+    }
+}

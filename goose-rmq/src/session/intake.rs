@@ -42,9 +42,10 @@ enum Sorted {
     Send(Claim, Errand),
 }
 
-/// Takes in deliveries; returns what must be done for those that are no jobs for a fetch.
-pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> Vec<Errand> {
-    let mut sorter = Sorter { session, clock: SystemClock.now(), suspects: 0 };
+/// Takes in deliveries; returns what must be done for those that are no jobs for a fetch, and the queues of leases that
+/// have run out.
+pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> (Vec<Errand>, Vec<String>) {
+    let mut sorter = Sorter { session, clock: SystemClock.now(), suspects: 0, leases: Vec::new() };
     let mut sort = |(from, delivered): (Source, Delivered)| (from, delivered.tag, sorter.sort(from, delivered));
     // Reading takes a while and needs no lock.
     let sorted: Vec<(Source, u64, Sorted)> = delivered.into_iter().map(&mut sort).collect();
@@ -68,7 +69,7 @@ pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> 
         }
     }
     let _on_its_way = state.acknowledge(dropped, now);
-    errands
+    (errands, sorter.leases)
 }
 
 /// Looks at the deliveries of one moment.
@@ -77,6 +78,8 @@ struct Sorter<'a> {
     clock: Timestamp,
     /// How many of them may have killed their workers, so far.
     suspects: u32,
+    /// The queues of leases that ran out.
+    leases: Vec<String>,
 }
 
 impl Sorter<'_> {
@@ -89,6 +92,11 @@ impl Sorter<'_> {
         let message = Message { job, ticket, envelope: delivered.body.into() };
         if surroundings::is_deleted(&self.session.inner, message.job.id) {
             return Sorted::Drop(claim(from, &message));
+        }
+        if let Some(lease) =
+            message.ticket.lease.clone().filter(|lease| self.session.inner.topology.names.is_lease(lease))
+        {
+            self.leases.push(lease);
         }
         if delivered.redelivered || message.ticket.lease.is_some() {
             return self.recover(from, tag, message, delivered.redelivered);

@@ -24,7 +24,7 @@ pub(super) struct Terms {
 impl Terms {
     /// The server counts from the delivery and looks once a minute, so there is time enough from four fifths on.
     pub(super) fn new(consumer_timeout: Duration, heartbeat: Duration) -> Self {
-        let length = (consumer_timeout / 30).min(Duration::from_secs(60)).max(heartbeat);
+        let length = (consumer_timeout / 6).min(Duration::from_secs(60)).max(heartbeat * 2);
         Self { after: consumer_timeout / 5 * 4, length }
     }
 
@@ -85,28 +85,25 @@ impl Leases {
         })
     }
 
-    /// Takes those that must be renewed now; nobody else may touch them until that is done.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Claimed> {
-        let mut due = Vec::new();
-        for (claimed, lease) in &mut self.0 {
-            if let (Stage::Out { place }, true) = (lease.claim.stage, lease.renew_at <= now) {
-                lease.claim.stage = Stage::Ending { place };
-                due.push(*claimed);
-            }
-        }
-        due
+    /// Those that must be renewed now. They are not told again unless it fails.
+    pub(super) fn due(&mut self, terms: Terms, now: Instant) -> Vec<Claimed> {
+        let due = self.0.iter_mut().filter(|(_, lease)| lease.renew_at <= now);
+        due.map(|(claimed, lease)| {
+            lease.renew_at = now + terms.length;
+            *claimed
+        })
+        .collect()
     }
 
     /// When the next one must be renewed.
     pub(super) fn next(&self) -> Option<Instant> {
-        let out = self.0.values().filter(|lease| matches!(lease.claim.stage, Stage::Out { .. }));
-        out.map(|lease| lease.renew_at).min()
+        self.0.values().map(|lease| lease.renew_at).min()
     }
 }
 
 /// Claims that become leases, and leases that end.
 impl State {
-    /// Takes the claims that must be turned into leases now. What waits in a buffer for so long goes back.
+    /// The claims that must be turned into leases now. What waits in a buffer for so long goes back.
     pub(super) fn long_claims(&mut self, now: Instant) -> Vec<Claimed> {
         if self.next_long.is_none_or(|next| next > now) {
             return Vec::new();
@@ -115,10 +112,7 @@ impl State {
         for (tag, claim) in self.ledger.iter_mut().filter(|(_, claim)| claim.long_at <= now) {
             claim.long_at = again;
             match claim.stage {
-                Stage::Out { place } => {
-                    claim.stage = Stage::Ending { place };
-                    long.push(Claimed { generation: self.generation, tag });
-                }
+                Stage::Out { .. } => long.push(Claimed { generation: self.generation, tag }),
                 Stage::Here => {
                     let slot = &mut self.slots[claim.slot];
                     (slot.gives_back, slot.is_stale) = (true, true);
@@ -128,6 +122,15 @@ impl State {
         }
         self.next_long = self.ledger.iter().map(|(_, claim)| claim.long_at).min();
         long
+    }
+
+    /// Takes a claim to make its lease: nobody else may touch it until that is done. Returns it as it was before.
+    pub(super) fn take_for_lease(&mut self, claimed: Claimed) -> Option<Claim> {
+        let claim = self.claim_mut(claimed)?;
+        let Stage::Out { place } = claim.stage else { return None };
+        let before = claim.clone();
+        claim.stage = Stage::Ending { place };
+        Some(before)
     }
 
     /// A claim has become a lease.
@@ -154,10 +157,9 @@ mod tests {
 
     use goose_core::{JobId, Timestamp};
 
+    use super::super::bench::{Bench, HEARTBEAT, TERMS};
     use super::*;
     use crate::message::{Rank, Ticket};
-
-    const TERMS: Terms = Terms { after: Duration::from_secs(80), length: Duration::from_secs(6) };
 
     fn lease(now: Instant) -> Lease {
         let claim = Claim {
@@ -178,7 +180,7 @@ mod tests {
         let usual = Terms::new(minutes(30), Duration::from_secs(5));
         assert_eq!((usual.after, usual.length), (minutes(24), minutes(1)));
         let short = Terms::new(minutes(1), Duration::from_secs(5));
-        assert_eq!((short.after, short.length), (Duration::from_secs(48), Duration::from_secs(5)));
+        assert_eq!((short.after, short.length), (Duration::from_secs(48), Duration::from_secs(10)));
         assert_eq!(Terms::new(minutes(60 * 24), Duration::from_secs(5)).length, minutes(1));
     }
 
@@ -192,10 +194,41 @@ mod tests {
             |leases: &Leases, at| matches!(leases.standing(claimed, TERMS, at), Some(Standing::Held { place: 7 }));
         assert!(held(&leases, now + Duration::from_millis(4_999)));
         assert!(!held(&leases, now + Duration::from_secs(5)));
-        assert!(leases.due(now + Duration::from_secs(1)).is_empty());
+        assert!(leases.due(TERMS, now + Duration::from_secs(1)).is_empty());
         assert_eq!(leases.next(), Some(now + Duration::from_secs(2)));
-        assert_eq!(leases.due(now + Duration::from_secs(2)), [claimed]);
-        assert!(matches!(leases.standing(claimed, TERMS, now), Some(Standing::Busy)), "it is being renewed");
-        assert_eq!((leases.next(), leases.due(now + Duration::from_secs(3)).len()), (None, 0));
+        assert_eq!(leases.due(TERMS, now + Duration::from_secs(2)), [claimed]);
+        assert_eq!(
+            (leases.next(), leases.due(TERMS, now + Duration::from_secs(3)).len()),
+            (Some(now + Duration::from_secs(8)), 0)
+        );
+    }
+
+    #[test]
+    fn what_is_held_for_long_becomes_a_lease_or_goes_back() {
+        let mut bench = Bench::one();
+        bench.consume(0, 1, 5);
+        (0..2).for_each(|_| drop(bench.arrive(0, 1, Duration::ZERO).to_string()));
+        let taken = bench.take(1);
+        let claimed = bench.seal.read(&taken[0].receipt).unwrap();
+        let long = bench.now + TERMS.after;
+        assert!(bench.state.long_claims(long - Duration::from_millis(1)).is_empty());
+        assert_eq!(bench.state.next_moment(bench.now), Some(long));
+        assert_eq!(bench.state.long_claims(long), [claimed]);
+        assert!(bench.state.slots[0].is_stale, "the other one waits in the buffer");
+        assert!(bench.standing(&taken[0]));
+        let claim = bench.state.take_for_lease(claimed).unwrap();
+        assert!(!bench.standing(&taken[0]), "it is being turned");
+        assert!(bench.state.take_for_lease(claimed).is_none());
+        let _ = bench.state.acknowledge([claimed.tag], long);
+        let renew_at = long + TERMS.renewed_after();
+        bench.state.lease(claimed, Lease { claim, queue: "q".to_owned(), made: long, renew_at });
+        bench.now = long;
+        assert!(bench.standing(&taken[0]));
+        // It does not need the channel any more.
+        bench.state.lose(long);
+        assert!(bench.standing(&taken[0]) && bench.state.holds(claimed, HEARTBEAT, long));
+        assert_eq!((bench.state.slots[0].running, bench.state.handed_out()), (1, vec![claimed]));
+        assert!(bench.state.end_lease(claimed) && !bench.standing(&taken[0]));
+        assert_eq!(bench.state.slots[0].running, 0);
     }
 }

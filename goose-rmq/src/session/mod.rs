@@ -18,6 +18,8 @@
 //! jobs that take longer than the server allows; `consumer` is what the worker sees.
 
 mod begun;
+#[cfg(test)]
+mod bench;
 mod buffer;
 mod connect;
 mod consumer;
@@ -29,7 +31,8 @@ mod lease;
 mod ledger;
 mod long;
 mod mixer;
-#[cfg(all(test, feature = "fault-injection"))]
+#[cfg(test)]
+#[cfg(feature = "fault-injection")]
 mod on_a_server;
 mod pace;
 mod phase;

@@ -1,6 +1,5 @@
 //! Sessions on a real server, where it takes jobs, queues or connections away.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,8 @@ use goose_core::{Job, JobName, Payload, QueueName};
 use goose_services::rabbit::Rabbit;
 
 use crate::{QueueType, RmqBroker, RmqOptions};
+
+mod long;
 
 const QUEUE: &str = "jobs";
 /// Everything in these tests happens sooner, also on a busy machine.
@@ -67,95 +68,15 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Messages in the queue and in all lease queues, and the names of these.
-fn held(rabbit: &Rabbit) -> (u64, u64, Vec<String>) {
+/// Messages in the queue of this prefix and in its lease queues, and the names of these.
+fn held(rabbit: &Rabbit, prefix: &str) -> (u64, u64, Vec<String>) {
     let queues = rabbit.queues();
+    let below = |path: &str| format!("{prefix}/v1/{path}");
+    let (ready, lease) = (below("queue/jobs"), below("lease/"));
     let of =
         |is: &dyn Fn(&str) -> bool| queues.iter().filter(|queue| is(&queue.name)).map(|queue| queue.messages).sum();
-    let is_lease = |name: &str| name.contains("/lease/");
-    let leases = queues.iter().map(|queue| queue.name.clone()).filter(|name| is_lease(name)).collect();
-    (of(&|name| name.ends_with("/queue/jobs")), of(&is_lease), leases)
-}
-
-/// A server that takes away what is held for four seconds, and looks every half.
-fn impatient() -> Rabbit {
-    Rabbit::builder().config("consumer_timeout = 4000").erlang("-rabbit channel_tick_interval 500").start()
-}
-
-const TIMEOUT: Duration = Duration::from_secs(4);
-
-async fn a_job_may_take_longer_than_the_server_allows(rabbit: &Rabbit, queue_type: QueueType) {
-    let change = |options: &mut RmqOptions| {
-        (options.queue_type, options.consumer_timeout) = (queue_type, TIMEOUT);
-        options.prefix = format!("{queue_type:?}");
-    };
-    let broker = open(rabbit, change).await;
-    let consumer = session(&broker, 0).await;
-    enqueue(&broker, 4).await;
-    let began = Instant::now();
-    let taken = take(&*consumer, 4).await;
-
-    // Each is in a queue of its own, and in another one again and again, for three times as long as the server allows.
-    let mut seen = HashSet::new();
-    until("leases that last", || {
-        let (_, _, leases) = held(rabbit);
-        seen.extend(leases);
-        began.elapsed() > TIMEOUT * 3
-    })
-    .await;
-    assert!(seen.len() > 12, "{} lease queues for 4 jobs", seen.len());
-    assert!(taken.iter().all(|delivery| consumer.holds(&delivery.receipt)));
-    assert_eq!(consumer.health()[0].restarts, 0, "the server has closed the channel: {:?}", consumer.health());
-    assert_eq!(held(rabbit).0, 0, "they are not in their queue any more");
-    let fetch = tokio::time::timeout(Duration::from_millis(300), consumer.fetch(1)).await;
-    assert!(fetch.is_err(), "somebody was given a job that runs: {fetch:?}");
-
-    // They end as others do, once.
-    settle(&*consumer, &taken[0], Verdict::Done).await.unwrap();
-    assert!(matches!(settle(&*consumer, &taken[0], Verdict::Done).await, Err(SettleError::Fenced)));
-    let retry = Verdict::Retry { job: Box::new(taken[1].job.clone()), delay: Duration::ZERO };
-    settle(&*consumer, &taken[1], retry).await.unwrap();
-    settle(&*consumer, &taken[2], Verdict::Release).await.unwrap();
-    settle(&*consumer, &taken[3], Verdict::Discard).await.unwrap();
-    let again = take(&*consumer, 2).await;
-    let mut numbers = numbers(&again);
-    numbers.sort_unstable();
-    assert_eq!((numbers, again[0].recoveries, again[1].recoveries), (vec![1, 2], 0, 0));
-    for delivery in &again {
-        settle(&*consumer, delivery, Verdict::Done).await.unwrap();
-    }
-    until("no leases", || held(rabbit) == (0, 0, Vec::new())).await;
-    broker.close().await.unwrap();
-}
-
-async fn a_lease_that_is_not_renewed_gives_the_job_to_others(rabbit: &Rabbit, queue_type: QueueType) {
-    let change = |options: &mut RmqOptions| {
-        (options.queue_type, options.consumer_timeout) = (queue_type, TIMEOUT);
-        options.prefix = format!("lost-{queue_type:?}");
-    };
-    let (doomed, live) = (open(rabbit, change).await, open(rabbit, change).await);
-    let lost = session(&doomed, 0).await;
-    enqueue(&live, 1).await;
-    let taken = take(&*lost, 1).await;
-    until("a lease", || held(rabbit).1 == 1).await;
-    let holder = session(&live, 0).await;
-    doomed.abandon();
-    let recovered = take(&*holder, 1).await;
-    assert_eq!((recovered[0].job.id, recovered[0].recoveries), (taken[0].job.id, 1));
-    assert!(!lost.holds(&taken[0].receipt));
-    assert!(settle(&*lost, &taken[0], Verdict::Done).await.is_err(), "it belongs to another");
-    settle(&*holder, &recovered[0], Verdict::Done).await.unwrap();
-    until("no job", || held(rabbit).0 + held(rabbit).1 == 0).await;
-    live.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_jobs_are_leased() {
-    let rabbit = impatient();
-    a_job_may_take_longer_than_the_server_allows(&rabbit, QueueType::Classic).await;
-    a_job_may_take_longer_than_the_server_allows(&rabbit, QueueType::Quorum).await;
-    a_lease_that_is_not_renewed_gives_the_job_to_others(&rabbit, QueueType::Classic).await;
-    a_lease_that_is_not_renewed_gives_the_job_to_others(&rabbit, QueueType::Quorum).await;
+    let leases = queues.iter().map(|queue| queue.name.clone()).filter(|name| name.starts_with(&lease)).collect();
+    (of(&|name| name == ready), of(&|name| name.starts_with(&lease)), leases)
 }
 
 /// What a process has that is stopped in good order did not kill it, however often that happens.
@@ -213,7 +134,7 @@ async fn a_session_survives_its_connection(rabbit: &Rabbit) {
     for delivery in &again {
         settle(&*consumer, delivery, Verdict::Done).await.unwrap();
     }
-    until("no job", || held(rabbit).0 == 0).await;
+    until("no job", || held(rabbit, "cut").0 == 0).await;
     broker.close().await.unwrap();
 }
 

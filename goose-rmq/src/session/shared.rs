@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use goose_core::broker::{ConsumerOptions, Delivery, Receipt};
 use goose_core::{BoxFuture, Clock, QueueName, Result, SystemClock};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::lease::{Leases, Terms};
+use super::long;
 use super::receipt::Seal;
 use super::state::{Phase, State};
 use super::surroundings;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(super) hungry: Notify,
     /// Tells that a call of settle has come to its end.
     pub(super) settled: Notify,
+    /// Turns of those who make leases.
+    pub(super) leasing: Semaphore,
     /// How far the end has come.
     pub(super) end: watch::Sender<End>,
 }
@@ -58,6 +61,7 @@ impl Shared {
             delivered: Notify::new(),
             hungry: Notify::new(),
             settled: Notify::new(),
+            leasing: Semaphore::new(long::AT_A_TIME),
             end: watch::Sender::new(End::No),
         }
     }

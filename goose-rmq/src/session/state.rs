@@ -251,16 +251,7 @@ impl State {
         }
     }
 
-    /// What is known of a claim, with its stage as it is when nobody touches it.
-    pub(super) fn copy(&mut self, claimed: Claimed) -> Option<Claim> {
-        let mut claim = self.claim_mut(claimed)?.clone();
-        if let Stage::Ending { place } = claim.stage {
-            claim.stage = Stage::Out { place };
-        }
-        Some(claim)
-    }
-
-    /// Everything that was handed out and is not being settled, in the order in which it was.
+    /// Everything that was handed out and has not ended, in the order in which it was.
     pub(super) fn handed_out(&self) -> Vec<Claimed> {
         let generation = self.generation;
         let of_channel = self.ledger.iter().map(|(tag, claim)| (Claimed { generation, tag }, claim.stage));
@@ -268,8 +259,8 @@ impl State {
         let mut out: Vec<(u64, Claimed)> = of_channel
             .chain(of_leases)
             .filter_map(|(claimed, stage)| match stage {
-                Stage::Out { place } => Some((place, claimed)),
-                _ => None,
+                Stage::Out { place } | Stage::Ending { place } => Some((place, claimed)),
+                Stage::Here | Stage::Leaving => None,
             })
             .collect();
         out.sort_unstable();
@@ -309,80 +300,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use goose_core::broker::QueueSet;
-    use goose_core::{Job, JobName, Payload, QueueName};
-
-    use goose_core::Timestamp;
-    use goose_core::broker::Delivery;
-
-    use super::super::fetching::{BUSY, IDLE, IDLE_WHILE_BUSY};
-    use super::super::lease::Lease;
-    use super::super::receipt::Seal;
+    use super::super::bench::{Bench, HEARTBEAT};
     use super::super::test_channel::TestChannel;
     use super::*;
-
-    const HEARTBEAT: Duration = Duration::from_secs(6);
-    const TERMS: Terms = Terms { after: Duration::from_secs(80), length: Duration::from_secs(6) };
-
-    struct Bench {
-        state: State,
-        channel: Arc<TestChannel>,
-        seal: Seal,
-        now: Instant,
-        tags: u64,
-    }
-
-    impl Bench {
-        fn new(set: QueueSet) -> Self {
-            let (now, channel) = (Instant::now(), Arc::new(TestChannel::default()));
-            let mut state = State::new(
-                &ConsumerOptions::new(set, 5),
-                QueueType::Classic,
-                TERMS,
-                watch::Sender::new(0).subscribe(),
-                now,
-            );
-            state.begin(Arc::clone(&channel) as Arc<dyn Channel>, now);
-            Self { state, channel, seal: Seal::new(), now, tags: 0 }
-        }
-
-        fn one() -> Self {
-            Self::new(QueueSet::one(QueueName::default()))
-        }
-
-        /// A consumer whose first burst has come.
-        fn consume(&mut self, slot: usize, number: u64, limit: u16) {
-            self.state.slots[slot].consume(number, limit);
-            self.state.slots[slot].is_proved(number);
-        }
-
-        fn arrive(&mut self, slot: usize, consumer: u64, hold: Duration) -> JobId {
-            self.tags += 1;
-            let mut job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
-            job.enqueued_at = Timestamp::EPOCH;
-            let (id, ticket) = (job.id, Ticket::now(Rank::Normal, Timestamp::from_millis(5)));
-            let message = Message { job, ticket, envelope: Arc::from([]) };
-            self.state.keep(self.tags, Source { slot, consumer }, message, hold, self.now);
-            id
-        }
-
-        fn take(&mut self, want: usize) -> Vec<Delivery> {
-            self.take_but(want, &|_| false)
-        }
-
-        fn take_but(&mut self, want: usize, is_deleted: &dyn Fn(JobId) -> bool) -> Vec<Delivery> {
-            self.state.take(want, &self.seal, is_deleted, (self.now, Timestamp::from_millis(9)))
-        }
-
-        fn more(&mut self) -> Vec<(usize, u16)> {
-            let more = self.state.more_consumers(self.now);
-            more.into_iter().map(|(slot, more)| (slot, more.limit)).collect()
-        }
-
-        fn standing(&self, delivery: &Delivery) -> bool {
-            matches!(self.state.standing(self.seal.read(&delivery.receipt).unwrap(), self.now), Standing::Held { .. })
-        }
-    }
 
     #[test]
     fn a_job_is_held_from_its_fetch_to_its_acknowledgement() {
@@ -423,95 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_job_is_acknowledged_and_not_handed_out() {
-        let mut bench = Bench::one();
-        bench.consume(0, 1, 5);
-        let ids: Vec<JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
-        // All that a first look found was deleted: it looks again.
-        let taken = bench.take_but(1, &|id| id == ids[0]);
-        assert_eq!(taken[0].job.id, ids[1]);
-        assert_eq!(bench.channel.acks(), [(1, false)]);
-        assert!(bench.take_but(1, &|_| true).is_empty());
-    }
-
-    #[test]
-    fn an_early_job_is_handed_out_at_its_moment_and_makes_room_for_others_meanwhile() {
-        let mut bench = Bench::one();
-        bench.consume(0, 1, 1);
-        bench.arrive(0, 1, Duration::from_millis(30));
-        bench.state.wanted = 1;
-        assert!(!bench.state.satisfies(bench.now));
-        assert_eq!(bench.more(), [(0, 1)]);
-        let due = bench.now + Duration::from_millis(30);
-        assert_eq!(bench.state.next_moment(bench.now), Some(due));
-        bench.state.slots[0].wake(due);
-        assert!(bench.state.satisfies(due));
-    }
-
-    #[test]
-    fn what_nobody_asks_for_is_given_up_after_a_moment() {
-        let mut bench = Bench::one();
-        bench.consume(0, 1, 4);
-        assert_eq!(bench.state.gives_up_at(bench.now), None, "there is nothing");
-        for _ in 0..3 {
-            bench.arrive(0, 1, Duration::ZERO);
-        }
-        assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE));
-        bench.state.wanted = 1;
-        assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
-        bench.take(2);
-        // Claims end quickly: there will be a fetch.
-        bench.state.pace.ended(BUSY, bench.now);
-        bench.state.want_nothing(bench.now);
-        assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
-        assert!(bench.state.want_nothing(bench.now), "somebody must look after it");
-        bench.state.phase = Phase::Stopping;
-        assert_eq!(bench.state.gives_up_at(bench.now), None, "it goes back anyway");
-    }
-
-    #[test]
-    fn later_queues_of_a_strict_set_need_no_room_for_what_earlier_ones_have() {
-        let mut bench = Bench::new(QueueSet::strict(["a", "b", "c"]).unwrap());
-        (0..3).for_each(|slot| bench.consume(slot, 1, 1));
-        bench.arrive(1, 1, Duration::ZERO);
-        bench.arrive(2, 1, Duration::ZERO);
-        bench.state.wanted = 2;
-        assert_eq!(bench.more(), [(0, 1), (1, 1)]);
-    }
-
-    #[test]
     fn a_claim_is_fresh_while_the_server_has_answered_lately() {
         let bench = Bench::one();
         assert!(bench.state.is_fresh(HEARTBEAT, bench.now + Duration::from_millis(4_999)));
         assert!(!bench.state.is_fresh(HEARTBEAT, bench.now + Duration::from_secs(5)));
         bench.channel.end();
         assert!(!bench.state.is_fresh(HEARTBEAT, bench.now));
-    }
-
-    #[test]
-    fn what_is_held_for_long_becomes_a_lease_or_goes_back() {
-        let mut bench = Bench::one();
-        bench.consume(0, 1, 5);
-        (0..2).for_each(|_| drop(bench.arrive(0, 1, Duration::ZERO).to_string()));
-        let taken = bench.take(1);
-        let claimed = bench.seal.read(&taken[0].receipt).unwrap();
-        let long = bench.now + TERMS.after;
-        assert!(bench.state.long_claims(long - Duration::from_millis(1)).is_empty());
-        assert_eq!(bench.state.next_moment(bench.now), Some(long));
-        assert_eq!(bench.state.long_claims(long), [claimed]);
-        assert!(bench.state.slots[0].is_stale, "the other one waits in the buffer");
-        assert!(!bench.standing(&taken[0]), "it is being turned");
-        let claim = bench.state.copy(claimed).unwrap();
-        let _ = bench.state.acknowledge([claimed.tag], long);
-        let renew_at = long + TERMS.renewed_after();
-        bench.state.lease(claimed, Lease { claim, queue: "q".to_owned(), made: long, renew_at });
-        bench.now = long;
-        assert!(bench.standing(&taken[0]));
-        // It does not need the channel any more.
-        bench.state.lose(long);
-        assert!(bench.standing(&taken[0]) && bench.state.holds(claimed, HEARTBEAT, long));
-        assert_eq!((bench.state.slots[0].running, bench.state.handed_out()), (1, vec![claimed]));
-        assert!(bench.state.end_lease(claimed) && !bench.standing(&taken[0]));
-        assert_eq!(bench.state.slots[0].running, 0);
     }
 }

@@ -195,8 +195,11 @@ impl Task {
 
     fn take_in(&mut self, came: &mut Came) {
         if !came.delivered.is_empty() {
-            let errands = intake::take_in(&self.session, std::mem::take(&mut came.delivered));
+            let (errands, leases) = intake::take_in(&self.session, std::mem::take(&mut came.delivered));
             self.send(errands);
+            if !leases.is_empty() {
+                self.calls.spawn(long::clear_away(Arc::clone(&self.session), leases));
+            }
         }
         for Ended { slot, number, by_the_server } in came.ended.drain(..) {
             if by_the_server {
@@ -234,11 +237,10 @@ impl Task {
 
     /// Turns claims that have been held for long into leases, and renews those.
     fn keep_leases(&mut self, state: &mut State, now: Instant) {
-        let long = state.long_claims(now);
-        if !long.is_empty() {
-            self.calls.spawn(long::turn_into_leases(Arc::clone(&self.session), long));
+        for claimed in state.long_claims(now) {
+            self.calls.spawn(long::turn_into_lease(Arc::clone(&self.session), claimed));
         }
-        for claimed in state.leases.due(now) {
+        for claimed in state.leases.due(state.terms, now) {
             self.calls.spawn(long::renew(Arc::clone(&self.session), claimed));
         }
     }

@@ -73,6 +73,16 @@ impl Names {
         format!("{}/lease/{job}/{number}", self.root)
     }
 
+    /// Whether a queue is that of a lease.
+    pub(crate) fn is_lease(&self, queue: &str) -> bool {
+        queue.strip_prefix(&*self.root).is_some_and(|name| name.starts_with("/lease/"))
+    }
+
+    /// The routing key of a message for this queue that has come to [`due`](Self::due).
+    pub(crate) fn key_when_due(&self, queue: &QueueName) -> String {
+        word(queue)
+    }
+
     /// Addresses a message: exchange and routing key for this path to this queue.
     pub(crate) fn address(&self, queue: &QueueName, path: Path) -> (Arc<str>, String) {
         let highest = match path {
