@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use goose_core::broker::capability::{DeadJob, DeadJobs, EnqueuedJobs, ScheduledJobs, Statistics};
+use goose_core::broker::capability::{DeadJob, DeadJobs, EnqueuedJobs, PausedQueues, ScheduledJobs, Statistics};
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
 use goose_core::{BoxFuture, Error, Job, JobId, QueueName, Result};
 use parking_lot::Mutex;
@@ -189,6 +189,10 @@ impl Broker for RedisBroker {
     }
 
     fn dead_jobs(&self) -> Option<&dyn DeadJobs> {
+        Some(self)
+    }
+
+    fn paused_queues(&self) -> Option<&dyn PausedQueues> {
         Some(self)
     }
 

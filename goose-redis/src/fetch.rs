@@ -9,6 +9,7 @@ use goose_core::broker::{DeathCause, DeathReason, Delivery};
 use goose_core::{Error, ErrorKind, Event, Result, Timestamp};
 
 use crate::broker::Inner;
+use crate::calls::Calls;
 use crate::connection::{Lane, Reply};
 use crate::encoding::{self, Claim, fetch_token};
 use crate::scripts::FETCH;
@@ -17,54 +18,54 @@ use crate::settle;
 use crate::sleeper::{LONGEST_WAIT, Sleeper};
 use crate::together::together;
 
-/// The most jobs of one script call.
-const MOST: usize = 500;
-
 /// How long others rely on an idle worker to wake at the time of the next due job: it asks again earlier than that.
 const WATCH: Duration = LONGEST_WAIT.saturating_add(Duration::from_millis(500));
+
+/// How long jobs wait here that nobody asks for any more. Then they go back: another worker may have a hand free.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Fetches until the session is over. Errors end in the waiting fetch, never this task.
 pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let mut sleeper = Sleeper::new(&session, inner.link.topology());
+    let mut calls = Calls::of(&inner, &session);
     // A marker that was taken must be answered by a fetch even when nobody waits any more: the script puts it back
     // for others when there is something to do.
     let mut woken = false;
+    // What came after the end.
+    let mut late = Vec::new();
     while !session.is_over() {
-        if !woken {
-            woken = tokio::select! {
-                biased;
-                () = session.wait_for_hunger() => false,
-                woken = sleeper.marker() => woken,
-            };
-        }
-        if session.is_over() {
-            break;
-        }
-        let was_woken = std::mem::take(&mut woken);
-        if !was_woken && session.wanted() == 0 {
-            continue;
-        }
-        let id = session.id();
-        match fetch(&inner, &session).await {
+        woken = calls.begin(woken);
+        let (id, found) = tokio::select! {
+            biased;
+            answer = calls.answer() => answer,
+            () = session.hunger() => continue,
+            marked = sleeper.marker() => {
+                woken |= marked;
+                continue;
+            }
+            () = session.over() => break,
+            () = at(session.buffered_since().map(|since| since + PATIENCE)) => {
+                settle::hand_back(&inner, &session, &session.take_back()).await;
+                continue;
+            }
+        };
+        match found {
             Ok(Found { deliveries, .. }) if !deliveries.is_empty() => {
                 // Stopped while the call was under way: nobody will take them from the buffer any more.
                 if session.is_stopped() {
-                    let claims: Vec<Claim> = deliveries.iter().filter_map(|d| Claim::of(&d.receipt)).collect();
-                    if let Err(error) = settle::release(&inner, &session, &claims).await {
-                        tracing::warn!(error = format!("{error:#}"), "cannot hand back jobs; they will be recovered");
-                    }
+                    late = deliveries;
                 } else {
-                    session.deliver(deliveries);
+                    let paused = session.deliver(deliveries);
+                    settle::hand_back(&inner, &session, &paused).await;
                 }
             }
             Ok(Found { lost: true, .. }) => inner.renew_lost(&session, &id).await,
-            Ok(_) if session.wanted() == 0 => {}
+            // Whoever was told of a time and does not sleep until then must tell the server so, by another call: see the script.
+            Ok(found) if session.wanted() == 0 || calls.are_under_way() => woken |= found.next_due.is_some(),
             Ok(Found { next_due, now, .. }) => {
                 let until_due = next_due.map_or(Duration::MAX, |due| due.since(now));
                 match sleeper.start(&inner).await {
                     Ok(()) => {
-                        // Whoever was told of a time and is not asked for jobs any more must tell the server so, see the
-                        // script.
                         woken = tokio::select! {
                             woken = sleeper.marker() => woken || next_due.is_some(),
                             // Our own timer: the server looks at the time limits of those who wait ten times a second.
@@ -75,18 +76,35 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
                     Err(error) => session.fail(error),
                 }
             }
-            Err(error) => session.fail(error),
+            Err(error) if session.wanted() > 0 => session.fail(error),
+            // Of several calls that fail together one error is enough.
+            Err(error) => inner.note_error(&error),
         }
     }
+    while calls.are_under_way() {
+        if let (_, Ok(found)) = calls.answer().await {
+            late.extend(found.deliveries);
+        }
+    }
+    // All in one: those that go back later would stand before the others.
+    settle::hand_back(&inner, &session, &late).await;
     if woken {
-        let _ = fetch(&inner, &session).await;
+        let _ = fetch(&inner, &session, 0).await;
     }
     sleeper.close().await;
 }
 
+/// Comes at a moment, or never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What a fetch found.
-struct Found {
-    deliveries: Vec<Delivery>,
+pub(crate) struct Found {
+    pub(crate) deliveries: Vec<Delivery>,
     next_due: Option<Timestamp>,
     now: Timestamp,
     lost: bool,
@@ -106,8 +124,7 @@ impl Found {
     }
 }
 
-async fn fetch(inner: &Inner, session: &Session) -> Result<Found> {
-    let wanted = session.wanted().min(MOST);
+pub(crate) async fn fetch(inner: &Inner, session: &Session, wanted: usize) -> Result<Found> {
     let quotas = session.shares(wanted);
     if quotas.len() == 1 || !inner.link.topology().is_cluster() {
         // On one server all queues share one call.

@@ -64,6 +64,11 @@ impl Held {
         self.search_until = self.search_until.max(may_claim_until);
     }
 
+    /// Claims that were given up may still be on the server, which nobody else knows of: they are looked for.
+    pub(crate) fn left_behind(&mut self) {
+        self.search_until = self.search_until.max(Some(Instant::now()));
+    }
+
     /// A claim has ended.
     pub(crate) fn ended(&mut self, claim: Claim) {
         let Some(Fetch::Answered(claims)) = self.fetches.get_mut(&claim.fetch) else { return };
@@ -173,5 +178,9 @@ mod tests {
         assert!(held.must_search(1));
         held.searched(now + Duration::from_secs(1), 1);
         assert!(!held.must_search(1));
+        held.left_behind();
+        assert!(held.must_search(1));
+        held.searched(Instant::now(), 1);
+        assert!(!held.must_search(1), "one look is enough");
     }
 }

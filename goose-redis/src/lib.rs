@@ -18,6 +18,7 @@
 
 mod again;
 mod broker;
+mod calls;
 mod capability;
 mod connection;
 mod consistency;

@@ -57,6 +57,10 @@ struct State {
     /// When the beat began that last renewed the lease.
     renewed: Instant,
     buffer: VecDeque<Delivery>,
+    /// When something was last put there or taken.
+    buffered_since: Option<Instant>,
+    /// Queues that were paused: what fetches before these numbers claimed of them is not handed out.
+    withheld: Vec<(u16, u64)>,
     failure: Option<Error>,
     shares: Shares,
 }
@@ -69,6 +73,8 @@ impl Session {
             first_fetch: 0,
             renewed: Instant::now(),
             buffer: VecDeque::new(),
+            buffered_since: None,
+            withheld: Vec::new(),
             failure: None,
             shares: Shares::of(&options.queues),
         };
@@ -104,6 +110,7 @@ impl Session {
             // Handed over as it is: jobs are large, and copying them would show.
             return Some(Ok(std::mem::take(&mut state.buffer).into()));
         }
+        state.buffered_since = Some(Instant::now());
         Some(Ok(state.buffer.drain(..up_to).collect()))
     }
 
@@ -158,11 +165,20 @@ impl Session {
         if self.is_over() { 0 } else { self.wanted.load(Ordering::Acquire) }
     }
 
-    /// Waits until a fetch waits, or the session is over.
-    pub(crate) async fn wait_for_hunger(&self) {
-        while self.wanted() == 0 && !self.is_over() {
-            self.hungry.notified().await;
-        }
+    /// Waits until a fetch begins to wait.
+    pub(crate) async fn hunger(&self) {
+        self.hungry.notified().await;
+    }
+
+    /// Since when jobs have been here that nobody takes.
+    pub(crate) fn buffered_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        state.buffered_since.filter(|_| !state.buffer.is_empty())
+    }
+
+    /// Takes what nobody has taken.
+    pub(crate) fn take_back(&self) -> Vec<Delivery> {
+        self.state.lock().buffer.drain(..).collect()
     }
 
     /// Stopped or abandoned: its tasks end.
@@ -215,12 +231,32 @@ impl Session {
         fetch
     }
 
-    /// Puts claimed jobs where the next fetch finds them.
-    pub(crate) fn deliver(&self, jobs: Vec<Delivery>) {
-        if jobs.is_empty() {
-            return;
-        }
+    /// A queue was paused: hands out nothing more of what was claimed of it until now, and returns what nobody has taken.
+    pub(crate) fn withhold(&self, queue: &QueueName) -> Vec<Delivery> {
+        let place = self.queues.iter().position(|(name, _)| name == queue);
+        let Some(place) = place.and_then(|place| u16::try_from(place).ok()) else { return Vec::new() };
         let mut state = self.state.lock();
+        // A fetch that begins later finds it paused, or rightly not any more.
+        let next = FETCHES.load(Ordering::Relaxed);
+        state.withheld.retain(|(queue, _)| *queue != place);
+        state.withheld.push((place, next));
+        let (back, kept) = split_off(std::mem::take(&mut state.buffer), &state.withheld);
+        state.buffer = kept.into();
+        back
+    }
+
+    /// Puts claimed jobs where the next fetch finds them, but for those of queues that were paused meanwhile, which it
+    /// returns.
+    #[must_use]
+    pub(crate) fn deliver(&self, mut jobs: Vec<Delivery>) -> Vec<Delivery> {
+        let (mut state, mut back) = (self.state.lock(), Vec::new());
+        if !state.withheld.is_empty() {
+            (back, jobs) = split_off(jobs, &state.withheld);
+        }
+        if jobs.is_empty() {
+            return back;
+        }
+        state.buffered_since = Some(Instant::now());
         if state.buffer.is_empty() {
             state.buffer = jobs.into();
         } else {
@@ -229,6 +265,7 @@ impl Session {
         drop(state);
         self.wanted.store(0, Ordering::Release);
         self.delivered.notify_one();
+        back
     }
 
     /// Lets the waiting fetch fail.
@@ -260,6 +297,12 @@ impl Session {
 /// Random, never made of host and process number: those come again.
 pub(crate) fn new_id() -> String {
     WorkerId::new().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Those that are withheld, and the others.
+fn split_off(jobs: impl IntoIterator<Item = Delivery>, withheld: &[(u16, u64)]) -> (Vec<Delivery>, Vec<Delivery>) {
+    let is_withheld = |claim: Claim| withheld.iter().any(|(queue, next)| claim.queue == *queue && claim.fetch < *next);
+    jobs.into_iter().partition(|delivery| Claim::of(&delivery.receipt).is_some_and(is_withheld))
 }
 
 /// While it lives, a fetch waits.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fred::bytes::{Bytes, BytesMut};
-use goose_core::broker::{DeathReason, SettleError, Settlement, Verdict};
+use goose_core::broker::{DeathReason, Delivery, SettleError, Settlement, Verdict};
 use goose_core::{Error, ErrorKind, Job, QueueName, Result, Timestamp};
 
 use crate::again::again;
@@ -230,4 +230,21 @@ pub(crate) async fn release(inner: &Inner, session: &Session, claims: &[Claim]) 
         Ok(())
     };
     together((0..session.queues.len()).map(in_queue)).await.into_iter().collect()
+}
+
+/// Hands back jobs that were claimed and that nobody took. What cannot be handed back now is looked for later.
+pub(crate) async fn hand_back(inner: &Inner, session: &Session, deliveries: &[Delivery]) {
+    // A process that was killed hands nothing back.
+    if deliveries.is_empty() || session.is_abandoned() {
+        return;
+    }
+    let claims: Vec<Claim> = deliveries.iter().filter_map(|delivery| Claim::of(&delivery.receipt)).collect();
+    {
+        let mut held = session.held.lock();
+        claims.iter().for_each(|claim| held.ended(*claim));
+    }
+    if let Err(error) = release(inner, session, &claims).await {
+        session.held.lock().left_behind();
+        tracing::warn!(error = format!("{error:#}"), "cannot hand back jobs now; they go back later");
+    }
 }

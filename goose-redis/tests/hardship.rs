@@ -367,6 +367,6 @@ async fn many_jobs_take_few_calls_whether_they_come_together_or_one_by_one() {
     let ends: Vec<_> = fetched.iter().map(|job| Settlement::new(job.receipt, Verdict::Done)).collect();
     assert!(consumer.settle(&ends).await.iter().all(Result::is_ok));
     let used = scripts(&server) - before;
-    // At most 500 a fetch and 300 a settle; some fetches find nothing more.
+    // At most 250 a fetch and 300 a settle; some fetches find nothing more.
     assert!(used <= 12, "{used} scripts handed out and ended 1,000 jobs");
 }

@@ -103,6 +103,7 @@ impl RmqBroker {
             runtime: runtime.handle().clone(),
             control: Arc::clone(&links.control),
             publisher: Arc::clone(&publisher),
+            is_cluster: options.urls.len() > 1,
         };
         let log = Log::new(wires.clone(), &topology.names);
         let dead = Dead::new(wires.clone(), Arc::clone(&topology), Arc::clone(&log));

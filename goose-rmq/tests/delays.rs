@@ -106,6 +106,40 @@ async fn punctual(rabbit: &Rabbit, queue_type: QueueType) {
     broker.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_server_loses_none() {
+    let mut rabbit = Rabbit::builder().erlang("-rabbit dead_letter_worker_publisher_confirm_timeout 3000").start();
+    for queue_type in TYPES {
+        let broker = open(&rabbit, queue_type).await;
+        // Some are due while it is away, some after.
+        let mut left: HashMap<JobId, Instant> = HashMap::new();
+        for delay in [200, 1_000, 3_000, 8_000, 12_000].map(Duration::from_millis) {
+            let job = job(Schedule::In(delay));
+            left.insert(job.id, Instant::now() + delay);
+            enqueue(&broker, vec![job]).await;
+        }
+        // They were made a moment ago.
+        rabbit.save_names();
+        rabbit.restart();
+        let consumer = loop {
+            // Its connections are made again by themselves, and that takes a moment.
+            let options = ConsumerOptions::new(QueueSet::one(QueueName::default()), 100);
+            match broker.consume(options).await {
+                Ok(consumer) => break consumer,
+                Err(error) => assert!(error.is_retryable(), "{error:#}"),
+            }
+        };
+        while !left.is_empty() {
+            for delivery in fetch(&*consumer).await {
+                let due = left.remove(&delivery.job.id).expect("each job comes once");
+                assert!(Instant::now() + ROUNDING >= due, "{:?} too early", due - Instant::now());
+                settle(&*consumer, &delivery, Verdict::Done).await;
+            }
+        }
+        broker.close().await.unwrap();
+    }
+}
+
 /// Up to 3.13 a server drops what has an `x-death` header of the same level already, taking it for a circle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_job_goes_through_the_same_levels_again_and_again() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::Thread;
 
-use goose_core::broker::capability::{DeadJobs, EnqueuedJobs, ScheduledJobs, Statistics};
+use goose_core::broker::capability::{DeadJobs, EnqueuedJobs, PausedQueues, ScheduledJobs, Statistics};
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict, LoopHealth};
 use goose_core::{BoxFuture, Job, JobId, Result};
 use tokio::sync::oneshot;
@@ -181,6 +181,10 @@ impl Broker for SqliteBroker {
     }
 
     fn dead_jobs(&self) -> Option<&dyn DeadJobs> {
+        Some(self)
+    }
+
+    fn paused_queues(&self) -> Option<&dyn PausedQueues> {
         Some(self)
     }
 

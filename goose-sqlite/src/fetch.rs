@@ -32,6 +32,9 @@ pub(crate) fn peek(conn: &Connection, names: &mut Names, session: &Session, now:
     let mut next: Option<Timestamp> = None;
     for name in session.options.queues.names() {
         let Some(queue) = names.known_id(conn, name)? else { continue };
+        if is_paused(conn, queue)? {
+            continue;
+        }
         if conn.prepare_cached(sql::ANY_READY)?.exists([queue])? {
             return Ok(Peek::Ready);
         }
@@ -57,21 +60,28 @@ pub(crate) fn claim(tx: &mut Tx<'_>, session: &Arc<Session>) -> SqlResult<()> {
         tx.effects.lost.push(Arc::clone(session));
         return Ok(());
     }
-    let queues: Vec<i64> =
-        session.options.queues.names().map(|name| tx.names.id(tx.conn, name)).collect::<SqlResult<_>>()?;
     let mut claimed = Vec::with_capacity(wanted);
     let quotas = session.shares(wanted);
-    for (queue, quota) in queues.iter().zip(quotas) {
-        take(tx, session, *queue, quota.min(wanted - claimed.len()), &mut claimed)?;
+    let mut queues = Vec::with_capacity(quotas.len());
+    for (name, quota) in session.options.queues.names().zip(quotas) {
+        let queue = tx.names.id(tx.conn, name)?;
+        if !is_paused(tx.conn, queue)? {
+            queues.push(queue);
+            take(tx, session, queue, quota.min(wanted - claimed.len()), &mut claimed)?;
+        }
     }
     // What some queues left unused goes to the others.
-    for queue in queues.iter().take_while(|_| !session.options.queues.is_strict()) {
-        take(tx, session, *queue, wanted - claimed.len(), &mut claimed)?;
+    for queue in queues.into_iter().take_while(|_| !session.options.queues.is_strict()) {
+        take(tx, session, queue, wanted - claimed.len(), &mut claimed)?;
     }
     if !claimed.is_empty() {
         tx.effects.deliveries.push((Arc::clone(session), claimed));
     }
     Ok(())
+}
+
+fn is_paused(conn: &Connection, queue: i64) -> SqlResult<bool> {
+    conn.prepare_cached(sql::QUEUE_IS_PAUSED)?.exists([queue])
 }
 
 /// Claims up to `n` jobs of one queue: those whose time has come first, then those in line.

@@ -12,7 +12,7 @@ use crate::error::{SqlResult, translate_one};
 const APPLICATION_ID: i64 = 0x476F_6F73;
 
 /// Step *n* leads from version *n* to *n* + 1. A step that was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema/0001_initial.sql")];
+const STEPS: &[&str] = &[include_str!("schema/0001_initial.sql"), include_str!("schema/0002_paused.sql")];
 
 /// Brings a file to this build's version.
 pub(crate) fn migrate(conn: &mut Connection) -> Result<()> {
@@ -95,6 +95,16 @@ mod tests {
         run(&mut conn, TWO).unwrap();
         assert_eq!(version(&conn), 2);
         assert_eq!(conn.query_row("SELECT y FROM a", [], |row| row.get::<_, i64>(0)).unwrap(), 7);
+    }
+
+    #[test]
+    fn the_queues_of_a_file_of_version_1_are_not_paused() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        run(&mut conn, &STEPS[..1]).unwrap();
+        conn.execute_batch("INSERT INTO queue (name, ready) VALUES ('mail', 3)").unwrap();
+        migrate(&mut conn).unwrap();
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        assert_eq!(conn.query_row("SELECT ready, paused FROM queue", [], read).unwrap(), (3_i64, 0_i64));
     }
 
     #[test]

@@ -177,6 +177,21 @@ impl Session {
         self.notify.notify_one();
     }
 
+    /// Takes what was claimed of a queue that was paused, and not fetched.
+    pub(crate) fn withhold(&self, queue: i64) -> Vec<Delivery> {
+        let mut state = self.state.lock();
+        let is_of_queue = |delivery: &Delivery| Claim::of(&delivery.receipt).queue == queue;
+        let (back, kept): (VecDeque<_>, _) = std::mem::take(&mut state.buffer).into_iter().partition(is_of_queue);
+        state.buffer = kept;
+        back.into()
+    }
+
+    /// Puts it there again, since it could not be handed back.
+    pub(crate) fn keep(&self, jobs: Vec<Delivery>) {
+        let mut state = self.state.lock();
+        jobs.into_iter().rev().for_each(|job| state.buffer.push_front(job));
+    }
+
     /// Lets the waiting fetch fail, if there is one.
     pub(crate) fn fail(&self, error: Error) {
         self.state.lock().failure = Some(error);

@@ -25,6 +25,9 @@ statements! {
     QUEUE_COUNT = "UPDATE queue SET ready = ready + ?2, scheduled = scheduled + ?3, claimed = claimed + ?4, \
         dead = dead + ?5, enqueued = enqueued + ?6, succeeded = succeeded + ?7, failed = failed + ?8, \
         died = died + ?9, discarded = discarded + ?10, recovered = recovered + ?11 WHERE id = ?1";
+    QUEUE_PAUSE = "UPDATE queue SET paused = ?2 WHERE id = ?1 AND paused <> ?2";
+    QUEUE_IS_PAUSED = "SELECT 1 FROM queue WHERE id = ?1 AND paused = 1";
+    PAUSED_QUEUES = "SELECT name FROM queue WHERE paused = 1 ORDER BY name";
     FRONT_TAKE = "UPDATE front SET rank = rank - ?1 RETURNING rank";
 
     // ---- the job itself

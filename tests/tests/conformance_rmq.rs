@@ -126,21 +126,11 @@ impl Harness for OnRabbit {
     }
 
     fn skips(&self) -> Vec<Skip> {
-        let no_front =
-            "quorum queues have priorities from RabbitMQ 4.0 on: on 3.x what goes to the front goes to the end";
-        let fronts = [
-            "order::released_jobs_go_to_the_front_in_order",
-            "retry::a_retry_without_a_pause_goes_to_the_front",
-            "retry::a_snooze_without_a_pause_goes_to_the_front",
-        ];
-        let is_flat = self.queue_type == QueueType::Quorum && self.with_server(At::is_before_4).unwrap_or(false);
-        let fronts = fronts.into_iter().filter(|_| is_flat).map(|scenario| Skip::new(scenario, no_front));
-        // A known fault, not a limit: to be mended.
-        let twice = Skip::new(
-            "statistics::counts_follow_a_job_through_its_life",
-            "known fault: a job that is being handed back can be counted twice for a moment",
-        );
-        skips::rmq().into_iter().chain(fronts).chain([twice]).collect()
+        let mut skips = skips::rmq();
+        if self.queue_type == QueueType::Quorum && self.with_server(At::is_before_4).unwrap_or(false) {
+            skips.extend(skips::rmq_quorum_before_4());
+        }
+        skips
     }
 
     /// Removes the scenario's queues and exchanges.

@@ -164,6 +164,7 @@ impl Harness for InMemory {
             Skip::new("recovery::a_crashed_worker_is_no_longer_listed", crash),
             Skip::new("recovery::a_job_that_kills_its_workers_is_dead_in_the_end", crash),
             Skip::new("lifecycle::a_job_outlives_its_handle", close),
+            Skip::new("paused_queues::a_pause_outlives_its_process", close),
         ]);
         skips
     }

@@ -24,12 +24,13 @@ fn run_steps(steps: &mut Steps) -> Result<()> {
     steps.run("capabilities", || capabilities::run(true))
 }
 
-/// Clippy over each feature set of each crate, twice: as a user builds it, where no development dependency
-/// lends it a feature it forgot to ask for, and with its tests and examples.
+/// Clippy over everything with its tests and examples; then over each feature set of each crate as a user builds it, where no
+/// development dependency lends it a feature it forgot to ask for. Unit tests and examples are compiled with each set by the
+/// tests.
 fn lints() -> Result<()> {
+    Cargo::new(["clippy", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"]).run()?;
     for set in feature_sets::of_workspace()? {
         set.cargo("clippy").args(["--", "-D", "warnings"]).run()?;
-        set.cargo("clippy").args(["--all-targets", "--", "-D", "warnings"]).run()?;
     }
     Ok(())
 }

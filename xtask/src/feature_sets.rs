@@ -38,7 +38,7 @@ impl FeatureSet {
     /// - not the unit tests that the crate's manifest names under `once`: real servers, a minute each time, and nothing in
     ///   them that a feature changes.
     ///
-    /// All of them are compiled with every set, by the lints.
+    /// All of them are compiled with every feature, by the lints.
     pub(crate) fn tests(&self) -> [Cargo; 2] {
         let mut unit = self.cargo("test").args(["--no-fail-fast", "--lib", "--bins", "--examples", "--"]);
         for name in &self.once {

@@ -26,7 +26,7 @@ const QUEUE: &str = "goose-bench/probe";
 /// The body of a job, with as many bytes as an envelope of the broker has.
 const BODY: [u8; 200] = [b'x'; 200];
 
-/// Unconfirmed messages of one caller who does not wait for each; as many as the broker's.
+/// Unconfirmed messages of all callers together, where none waits for each; as many as the broker's.
 const WINDOW: usize = 1024;
 
 pub(crate) struct RmqProbe {
@@ -56,7 +56,7 @@ impl RmqProbe {
     }
 
     pub(crate) async fn enqueue(&self, callers: u32, batch: u32, jobs: u32) -> Result<()> {
-        let window = if batch == 1 { 1 } else { WINDOW };
+        let window = if batch == 1 { 1 } else { WINDOW / usize::try_from(callers)?.clamp(1, WINDOW) };
         let mut tasks = JoinSet::new();
         for caller in 0..callers {
             let share = jobs / callers + u32::from(caller < jobs % callers);

@@ -12,7 +12,8 @@ local others = (#ARGV - base) / 3
 -- Types first: a script is not rolled back.
 call('LLEN', R); call('ZCARD', S)
 local marked = call('ZCARD', N) > 0
-local new = call('HLEN', M) == 0 and 1 or 0
+local m = call('HMGET', M, 'enqueued', 'paused')
+local new, paused = m[1] and 0 or 1, m[2]
 local ids = {}
 for i = 1, ends do ids[i] = ARGV[i * 2] end
 for i = 1, others do ids[ends + i] = ARGV[base + i * 3 - 2] end
@@ -71,6 +72,7 @@ if #due > 0 then
   local earliest = call('ZRANGE', S, 0, 0, 'WITHSCORES')[2]
   wake = wake or first ~= earliest
 end
-if wake and not marked then call('ZADD', N, 0, '1') end
+-- Of a paused queue there is nothing to have.
+if wake and not marked and not paused then call('ZADD', N, 0, '1') end
 call('HINCRBY', M, 'enqueued', #values / 2)
 return new

@@ -19,7 +19,11 @@ for q = 1, queues do
   line[q] = call('LLEN', KEYS[k + 2])
   first[q] = tonumber(call('ZRANGE', KEYS[k + 3], 0, 0, 'WITHSCORES')[2])
   marked[q] = call('ZCARD', KEYS[k + 4]) > 0
-  watch[q] = call('HGET', KEYS[k + 5], 'watch')
+  local m = call('HMGET', KEYS[k + 5], 'watch', 'paused')
+  watch[q] = m[1]
+  -- A paused queue is an empty one for all that follows: nobody is given its jobs, wakes for them, or watches for the
+  -- next one that is due. Its end sets the marker.
+  if m[2] then line[q], first[q] = 0, nil end
   suspects[q] = call('HLEN', KEYS[k + 6]) > 0
   if call('HEXISTS', KEYS[k + 7], '') == 0 then return { now, '', 1 } end
 end

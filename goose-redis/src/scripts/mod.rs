@@ -25,6 +25,8 @@ pub(crate) static ONE_DEAD: Script = Script::new("one_dead", include_str!("one_d
 pub(crate) static READY_PAGE: Script = Script::new("ready_page", include_str!("ready_page.lua"), Repeat::Always);
 pub(crate) static TIMED_PAGE: Script = Script::new("timed_page", include_str!("timed_page.lua"), Repeat::Always);
 pub(crate) static PURGE: Script = Script::new("purge", include_str!("purge.lua"), Repeat::Never);
+/// Not twice: the answer says whether it changed anything.
+pub(crate) static PAUSE: Script = Script::new("pause", include_str!("pause.lua"), Repeat::Never);
 pub(crate) static COUNTS: Script = Script::new("counts", include_str!("counts.lua"), Repeat::Always);
 pub(crate) static QUEUES: Script = Script::new("queues", include_str!("queues.lua"), Repeat::Always);
 pub(crate) static CONSISTENCY: Script = Script::new("consistency", include_str!("consistency.lua"), Repeat::Always);
@@ -46,6 +48,7 @@ pub(crate) static ALL: &[&Script] = &[
     &READY_PAGE,
     &TIMED_PAGE,
     &PURGE,
+    &PAUSE,
     &COUNTS,
     &QUEUES,
     &LATE,

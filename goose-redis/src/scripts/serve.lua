@@ -1,4 +1,4 @@
--- Notes that queues have sessions.
+-- Notes that queues have sessions, or that there are these queues.
 -- KEYS  1 the set of names
 -- ARGV  the names
 -- SREM works on a full server, and what follows it does too: those who make room must be able to start.

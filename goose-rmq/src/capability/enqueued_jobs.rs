@@ -14,9 +14,8 @@ impl EnqueuedJobs for Powers {
     fn size<'a>(&'a self, queue: &'a QueueName) -> BoxFuture<'a, Result<u64>> {
         let queue = queue.clone();
         Box::pin(self.run(|powers| async move {
-            let Some(ready) = powers.ready_in(&powers.topology.names.ready(&queue)).await? else { return Ok(0) };
-            let held = powers.log.holdings().await?.get(&queue).map_or(0, |(_, held)| *held);
-            Ok(ready + held)
+            let counts = powers.waiting_and_held(std::slice::from_ref(&queue)).await?;
+            Ok(counts.into_values().map(|(waiting, _)| waiting).sum())
         }))
     }
 

@@ -13,17 +13,28 @@ use super::{Log, State};
 /// machine may take its time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
+/// What sessions have of one queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Holdings {
+    /// Handed out.
+    pub(crate) running: u64,
+    /// Sent by the server, and not handed out: ready.
+    pub(crate) held: u64,
+    /// Being sent from there to somewhere else.
+    pub(crate) moving: u64,
+}
+
 impl Log {
     /// The open sessions, the oldest first.
     pub(crate) async fn workers(&self) -> Result<Vec<LiveWorker>> {
         let mut sessions = self.census().await?;
         sessions.sort_by_key(SessionSaid::started_at);
         let worker = |session: SessionSaid| {
-            let running = session.queues.iter().map(|(_, running, _)| running).sum();
+            let running = session.queues.iter().map(|holding| holding.running).sum();
             let (worker, started_at) = (session.worker(), session.started_at());
             LiveWorker::new(
                 worker,
-                session.queues.into_iter().map(|(queue, ..)| queue.0).collect(),
+                session.queues.into_iter().map(|holding| holding.queue.0).collect(),
                 started_at,
                 running,
             )
@@ -31,12 +42,14 @@ impl Log {
         Ok(sessions.into_iter().map(worker).collect())
     }
 
-    /// What the open sessions have of each queue: how many jobs are handed out, and how many are not and count as ready.
-    pub(crate) async fn holdings(&self) -> Result<BTreeMap<QueueName, (u64, u64)>> {
-        let mut holdings: BTreeMap<QueueName, (u64, u64)> = BTreeMap::new();
-        for (queue, running, held) in self.census().await?.into_iter().flat_map(|session| session.queues) {
-            let sum = holdings.entry(queue.0).or_default();
-            *sum = (sum.0 + running, sum.1 + held);
+    /// What the open sessions have of each queue.
+    pub(crate) async fn holdings(&self) -> Result<BTreeMap<QueueName, Holdings>> {
+        let mut holdings: BTreeMap<QueueName, Holdings> = BTreeMap::new();
+        for said in self.census().await?.into_iter().flat_map(|session| session.queues) {
+            let sum = holdings.entry(said.queue.0).or_default();
+            sum.running += said.running;
+            sum.held += said.held;
+            sum.moving += said.moving;
         }
         Ok(holdings)
     }

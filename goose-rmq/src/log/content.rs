@@ -114,6 +114,7 @@ impl Content {
 
 #[cfg(test)]
 mod tests {
+    use super::super::said::HoldingSaid;
     use super::*;
 
     fn queue(name: &str) -> Text<QueueName> {
@@ -161,7 +162,7 @@ mod tests {
             host: "host".into(),
             pid: 1,
             started_at: 2,
-            queues: vec![(queue("a"), 3, 0)],
+            queues: vec![HoldingSaid { queue: queue("a"), running: 3, held: 0, moving: 1 }],
         };
         content.apply(4, &Said::Present { sessions: vec![session] });
         let pieces = content.pieces();

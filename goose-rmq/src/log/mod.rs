@@ -23,6 +23,7 @@ use goose_core::broker::capability::Totals;
 use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
 use tokio::sync::watch;
 
+pub(crate) use self::census::Holdings;
 use self::keeper::Keeper;
 pub(crate) use self::presence::Presence;
 use self::said::Said;
@@ -106,7 +107,7 @@ impl Log {
     /// stream answers.
     pub(crate) async fn catch_up(&self) -> Result<()> {
         self.keeper.start_reading();
-        self.stream.catch_up().await
+        self.stream.catch_up_everywhere().await
     }
 
     /// Takes note that a queue is used. Nanoseconds after the first time.

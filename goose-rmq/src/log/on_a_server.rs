@@ -65,15 +65,17 @@ async fn sessions_are_counted_until_they_do_not_answer(rabbit: &Rabbit) {
     };
     let first = one.inner.log.arrive(presence("a", 1)).await;
     let second = two.inner.log.arrive(presence("b", 2)).await;
-    first.set_running(0, 3);
-    first.set_held(1, 2);
-    second.set_running(1, 4);
+    first.show(0, 3, 0, 0);
+    first.show(1, 0, 2, 0);
+    second.show(1, 4, 0, 1);
     for log in [&one.inner.log, &two.inner.log] {
         let workers = log.workers().await.unwrap();
         assert_eq!(workers.iter().map(|worker| worker.running).collect::<Vec<_>>(), [3, 4], "the oldest first");
         assert_eq!(workers[0].queues, [queue("a"), queue("both")]);
         let holdings = log.holdings().await.unwrap();
-        assert_eq!((holdings[&queue("a")], holdings[&queue("both")], holdings[&queue("b")]), ((3, 0), (4, 2), (0, 0)));
+        assert_eq!(holdings[&queue("a")], Holdings { running: 3, held: 0, moving: 0 });
+        assert_eq!(holdings[&queue("both")], Holdings { running: 4, held: 2, moving: 1 });
+        assert_eq!(holdings[&queue("b")], Holdings::default());
     }
     // Dies without a word; the next who asks waits for its answer, and those after do not.
     one.inner.runtime.shut_down().await;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use goose_core::broker::WorkerIdentity;
 use goose_core::{JobId, QueueName, Timestamp};
 
-use super::said::{SessionSaid, Text};
+use super::said::{HoldingSaid, SessionSaid, Text};
 
 /// An open session of this process. The session itself keeps the numbers right; they are said when somebody asks.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ struct Holding {
     running: AtomicU64,
     /// Sent by the server, and not handed out.
     held: AtomicU64,
+    /// On their way from here to somewhere else.
+    moving: AtomicU64,
 }
 
 impl Presence {
@@ -33,7 +35,10 @@ impl Presence {
         started_at: Timestamp,
         queues: impl IntoIterator<Item = QueueName>,
     ) -> Self {
-        let holding = |queue| Holding { queue, running: AtomicU64::new(0), held: AtomicU64::new(0) };
+        let holding = |queue| {
+            let [running, held, moving] = [const { AtomicU64::new(0) }; 3];
+            Holding { queue, running, held, moving }
+        };
         let queues = queues.into_iter().map(holding).collect();
         Self { id: JobId::new(), worker, started_at, queues }
     }
@@ -42,23 +47,20 @@ impl Presence {
         self.id
     }
 
-    /// How many jobs of a queue are handed out. Queues are counted from 0 in the order of the set.
-    pub(crate) fn set_running(&self, queue: usize, jobs: usize) {
-        if let Some(holding) = self.queues.get(queue) {
-            holding.running.store(u64::try_from(jobs).unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
-    }
-
-    /// How many jobs of a queue have been sent by the server and are not handed out: for everybody else they are ready.
-    pub(crate) fn set_held(&self, queue: usize, jobs: usize) {
-        if let Some(holding) = self.queues.get(queue) {
-            holding.held.store(u64::try_from(jobs).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// How many jobs of a queue are handed out; how many have been sent by the server and are not, which are ready for
+    /// everybody else; and how many are being sent from here to somewhere else, so that they are here and there, or
+    /// neither, for a moment. Queues are counted from 0 in the order of the set.
+    pub(crate) fn show(&self, queue: usize, running: usize, held: usize, moving: usize) {
+        let Some(holding) = self.queues.get(queue) else { return };
+        for (number, jobs) in [(&holding.running, running), (&holding.held, held), (&holding.moving, moving)] {
+            number.store(u64::try_from(jobs).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
     pub(super) fn said(&self) -> SessionSaid {
-        let queue = |Holding { queue, running, held }: &Holding| {
-            (Text(queue.clone()), running.load(Ordering::Relaxed), held.load(Ordering::Relaxed))
+        let queue = |Holding { queue, running, held, moving }: &Holding| {
+            let [running, held, moving] = [running, held, moving].map(|jobs| jobs.load(Ordering::Relaxed));
+            HoldingSaid { queue: Text(queue.clone()), running, held, moving }
         };
         SessionSaid {
             id: Text(self.id),

@@ -88,8 +88,20 @@ pub(super) struct SessionSaid {
     pub(super) host: String,
     pub(super) pid: u32,
     pub(super) started_at: i64,
-    /// The queues it serves, with how many jobs of each are handed out, and how many are not that the server has sent.
-    pub(super) queues: Vec<(Text<QueueName>, u64, u64)>,
+    /// The queues it serves.
+    pub(super) queues: Vec<HoldingSaid>,
+}
+
+/// What a session has of one queue, see [`Presence::show`](super::Presence::show).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HoldingSaid {
+    pub(super) queue: Text<QueueName>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) running: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) held: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) moving: u64,
 }
 
 impl SessionSaid {
@@ -186,10 +198,10 @@ mod tests {
                         host: "h".into(),
                         pid: 3,
                         started_at: 5,
-                        queues: vec![(queue, 4, 1)],
+                        queues: vec![HoldingSaid { queue, running: 4, held: 1, moving: 0 }],
                     }],
                 },
-                r#"{"is":"present","sessions":[{"id":"0190163d-8694-739b-aea5-966c26f8ad90","worker":"0190163d-8694-739b-aea5-966c26f8ad90","host":"h","pid":3,"started_at":5,"queues":[["mail",4,1]]}]}"#,
+                r#"{"is":"present","sessions":[{"id":"0190163d-8694-739b-aea5-966c26f8ad90","worker":"0190163d-8694-739b-aea5-966c26f8ad90","host":"h","pid":3,"started_at":5,"queues":[{"queue":"mail","running":4,"held":1}]}]}"#,
             ),
         ] {
             let entry = said.entry();

@@ -195,6 +195,11 @@ impl Slot {
         self.buffer.len() + self.early.len()
     }
 
+    /// Jobs that its consumers have, whatever becomes of them.
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.consumers.iter().map(|consumer| consumer.unacknowledged).sum()
+    }
+
     /// A delivery to one of its consumers came.
     pub(super) fn arrived(&mut self, number: u64) {
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {

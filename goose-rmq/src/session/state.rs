@@ -190,8 +190,9 @@ impl State {
     /// Shows others how many jobs of a queue are being run, and how many are here that still wait.
     pub(super) fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
-            presence.set_running(slot, self.slots[slot].running);
-            presence.set_held(slot, self.slots[slot].held());
+            let (running, held) = (self.slots[slot].running, self.slots[slot].held());
+            let moving = self.slots[slot].unacknowledged().saturating_sub(running + held);
+            presence.show(slot, running, held, moving);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use goose_core::{ErrorKind, Result};
+use goose_core::{Error, ErrorKind, Result};
 use tokio::sync::Mutex;
 
 use crate::amqp::link::Link;
@@ -25,7 +25,8 @@ const LOOKS_AGAIN: Duration = Duration::from_millis(10);
 /// To be called on the broker's runtime.
 pub(crate) async fn declare(link: &Link, name: &str, arguments: &Table) -> Result<()> {
     // What has entries is not being made.
-    if look(link, name).await?.is_some_and(|entries| entries > 0) {
+    let entries = look(link, name).await.map_err(|error| lost(error, name))?;
+    if entries.is_some_and(|entries| entries > 0) {
         return Ok(());
     }
     let _turn = ONE_TASK.lock().await;
@@ -45,7 +46,7 @@ pub(crate) async fn declare(link: &Link, name: &str, arguments: &Table) -> Resul
             Some(_) => Ok(()),
             None => Err(error),
         },
-        declared => declared.map(drop),
+        declared => declared.map(drop).map_err(|error| lost(error, name)),
     };
     // The channel ends with an error, the lock does not.
     let channel = if channel.is_open() { channel } else { link.channel().await? };
@@ -62,4 +63,16 @@ async fn look(link: &Link, name: &str) -> Result<Option<u64>> {
         let _ = channel.close().await;
     }
     Ok(state.map(|state| state.ready))
+}
+
+/// What to say of a stream that the server knows and does not have. So it is for a moment after a start.
+fn lost(error: Error, name: &str) -> Error {
+    if !format!("{error:#}").contains("down or inaccessible") {
+        return error;
+    }
+    let message = format!(
+        "the stream {name} does not run: the node that has it is down, or was killed right after the first stream was \
+         made; start it, or see \"lost streams\" in docs/brokers/rabbitmq.md"
+    );
+    Error::new(error.kind(), message).with_source(error)
 }

@@ -47,6 +47,8 @@ pub(crate) struct Wires {
     pub(crate) runtime: Handle,
     pub(crate) control: Arc<Link>,
     pub(crate) publisher: Arc<Publisher>,
+    /// Whether there are several servers: what one of them has stored may reach another a moment later.
+    pub(crate) is_cluster: bool,
 }
 
 /// What the entries of a stream amount to.
@@ -175,7 +177,8 @@ impl<F: Fold> Stream<F> {
     }
 
     /// Returns once everything is folded that this process has appended and, on the server's node, everything anybody has.
-    /// Entries that were appended over another node of a cluster a moment ago may still be on their way.
+    /// Entries that were appended over another node of a cluster a moment ago may still be on their way. It costs a round
+    /// trip and leaves nothing behind.
     ///
     /// To be called on the broker's runtime.
     ///
@@ -198,6 +201,21 @@ impl<F: Fold> Stream<F> {
             Ok(())
         };
         self.while_it_goes_on(read_back).await?
+    }
+
+    /// The same, also over the nodes of a cluster, at the price of an entry there. While the server takes nothing in, it is
+    /// as [`catch_up`](Self::catch_up).
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn catch_up_everywhere(self: &Arc<Self>) -> Result<()> {
+        if self.wires.is_cluster {
+            match self.append_and_read_back(NewEntry::mark()).await {
+                Err(error) if error.kind() == ErrorKind::Blocked => {}
+                marked => return marked.map(drop),
+            }
+        }
+        self.catch_up().await
     }
 
     /// Waits for something that the reading brings, for as long as entries come in.

@@ -49,7 +49,7 @@ impl Process {
         let broker = options.open().await.unwrap();
         let inner = &broker.inner;
         let (control, publisher) = (Arc::clone(&inner.links.control), Arc::clone(&inner.publisher));
-        let wires = Wires { runtime: inner.runtime.handle().clone(), control, publisher };
+        let wires = Wires { runtime: inner.runtime.handle().clone(), control, publisher, is_cluster: false };
         let stream = Stream::new(wires, name.to_owned(), arguments);
         Self { broker, stream }
     }

@@ -3,6 +3,7 @@
 mod cursor;
 mod dead_jobs;
 mod enqueued_jobs;
+mod paused_queues;
 mod scheduled_jobs;
 mod statistics;
 

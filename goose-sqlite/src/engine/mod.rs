@@ -17,6 +17,7 @@ mod duties;
 mod file_watch;
 mod log_watch;
 mod others;
+mod pauses;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use goose_core::broker::ConsumerOptions;
-use goose_core::{Result, Timestamp};
+use goose_core::{QueueName, Result, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -51,6 +52,9 @@ pub(crate) enum Message {
     Look,
     Open(Box<ConsumerOptions>, oneshot::Sender<Result<Arc<Session>>>),
     Stop(Arc<Session>, oneshot::Sender<Result<()>>),
+    /// Whether a queue is to be paused; answers whether it was not like that before.
+    Pause(QueueName, bool, oneshot::Sender<Result<bool>>),
+    ListPaused(oneshot::Sender<Result<Vec<QueueName>>>),
     Close(oneshot::Sender<()>),
     #[cfg(feature = "fault-injection")]
     Abandon(oneshot::Sender<()>),
@@ -229,6 +233,12 @@ impl Engine {
             }
             Message::Stop(session, reply) => {
                 let _ = reply.send(self.stop_session(&session));
+            }
+            Message::Pause(queue, paused, reply) => {
+                let _ = reply.send(self.set_paused(&queue, paused));
+            }
+            Message::ListPaused(reply) => {
+                let _ = reply.send(self.list_paused());
             }
             Message::Close(reply) => {
                 self.close();

@@ -101,7 +101,7 @@ impl Engine {
     /// Does work that only reads, beside whoever is writing.
     pub(super) fn read(&mut self, work: Box<dyn Work>) {
         let mut work = work;
-        let outcome = self.in_transaction_that("BEGIN", |tx| work.run(tx));
+        let outcome = self.in_read_transaction(|tx| work.run(tx));
         work.finish(outcome.map_err(|failure| failure.translated()));
     }
 
@@ -109,6 +109,14 @@ impl Engine {
     /// nothing has happened.
     pub(super) fn in_transaction<T>(&mut self, run: impl FnOnce(&mut Tx<'_>) -> SqlResult<T>) -> Result<T, Failure> {
         self.in_transaction_that("BEGIN IMMEDIATE", run)
+    }
+
+    /// The same for a closure that only reads.
+    pub(super) fn in_read_transaction<T>(
+        &mut self,
+        run: impl FnOnce(&mut Tx<'_>) -> SqlResult<T>,
+    ) -> Result<T, Failure> {
+        self.in_transaction_that("BEGIN", run)
     }
 
     fn in_transaction_that<T>(

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ended::{Ended, Report};
 use super::panics::{CatchUnwind, caught};
-use super::polled;
+use super::polled::Polling;
 use super::running::{Limit, Running};
 use super::settler::Message;
 use super::verdict;
@@ -113,18 +113,22 @@ pub(crate) fn execute(
     let claim = Untold { bench, id: arrival.job.id, receipt: Some(arrival.receipt) };
     let ended = match bench.begin(arrival) {
         Begun::Ended(ended) => *ended,
-        Begun::Running(mut running) => match running.poll(bench, cx) {
-            Poll::Ready(end) => {
-                bench.mind(running.started.elapsed());
-                running.conclude(bench, end)
+        Begun::Running(mut running, here) => {
+            let polled = running.poll(cx);
+            drop(here);
+            match polled {
+                Poll::Ready(end) => {
+                    bench.mind(running.started.elapsed());
+                    running.conclude(bench, end)
+                }
+                // The next poll, by its own task, is the one that is waited for.
+                Poll::Pending => {
+                    claim.told();
+                    drop(tokio::spawn(go_on(Arc::clone(bench), running, hold)));
+                    return None;
+                }
             }
-            // The next poll, by its own task, is the one that is waited for.
-            Poll::Pending => {
-                claim.told();
-                drop(tokio::spawn(go_on(Arc::clone(bench), running, hold)));
-                return None;
-            }
-        },
+        }
     };
     claim.told();
     Some(Outbound { ended, hold })
@@ -205,7 +209,8 @@ impl Drop for Untold<'_> {
 enum Begun {
     /// It must not run.
     Ended(Box<Ended>),
-    Running(Box<Running>),
+    /// The handler was called, and its future is to be polled on this thread.
+    Running(Box<Running>, Polling),
 }
 
 impl Bench {
@@ -270,7 +275,8 @@ impl Bench {
             job.queue = %job.queue,
             job.attempt = cx.attempt(),
         );
-        let call = || {
+        let here = Polling::begin(self, &job);
+        let attempt = span.in_scope(|| {
             CatchUnwind::call(|| {
                 let (job, cx) = (Arc::clone(&job), cx.clone());
                 if self.middleware.0.is_empty() {
@@ -279,21 +285,10 @@ impl Bench {
                     Next::first(Arc::clone(&self.middleware.0), Arc::clone(handler)).run(job, cx)
                 }
             })
-        };
-        let attempt = span.in_scope(|| polled::during(self, &job, call));
+        });
         let is_blocking = handler.is_blocking();
-        Begun::Running(Box::new(Running {
-            attempt,
-            span,
-            cx,
-            job,
-            receipt,
-            now,
-            started,
-            limit,
-            deadline,
-            is_blocking,
-        }))
+        let running = Running { attempt, span, cx, job, receipt, now, started, limit, deadline, is_blocking };
+        Begun::Running(Box::new(running), here)
     }
 }
 

@@ -4,6 +4,7 @@
 //! else touches meanwhile: jobs are many, and stops are few.
 
 use std::cell::OnceCell;
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 
 use goose_core::Job;
@@ -26,31 +27,35 @@ struct Polled {
     job: Arc<Job>,
 }
 
-/// Runs code of the application, for a job.
-pub(super) fn during<T>(bench: &Bench, job: &Arc<Job>, run: impl FnOnce() -> T) -> T {
-    let polled = Polled { bench: address(bench), job: Arc::clone(job) };
-    // Where thread-locals are gone, the thread ends.
-    let place = PLACE.try_with(|place| Arc::clone(place.get_or_init(new_place))).ok();
-    // A handler may run a worker of its own on this thread.
-    let before = place.as_ref().and_then(|place| place.lock().replace(polled));
-    let _restored = Restore { place, before };
-    run()
-}
-
-struct Restore {
-    place: Option<Arc<Place>>,
+/// While it lives, this thread is at a job. Where there are several on one thread, the last to begin is the first to end.
+#[must_use = "the thread is at the job for as long as this lives"]
+pub(super) struct Polling {
+    /// A handler may run a worker of its own on this thread.
     before: Option<Polled>,
+    stays_here: PhantomData<*const ()>,
 }
 
-impl Drop for Restore {
-    fn drop(&mut self) {
-        if let Some(place) = &self.place {
-            *place.lock() = self.before.take();
-        }
+impl Polling {
+    pub(super) fn begin(bench: &Bench, job: &Arc<Job>) -> Self {
+        let before = note(Some(Polled { bench: address(bench), job: Arc::clone(job) }));
+        Self { before, stays_here: PhantomData }
     }
 }
 
-/// The jobs of a pool that are on a thread now.
+impl Drop for Polling {
+    fn drop(&mut self) {
+        note(self.before.take());
+    }
+}
+
+/// Notes what this thread is at; answers what it was at before.
+fn note(polled: Option<Polled>) -> Option<Polled> {
+    // Where thread-locals are gone, the thread ends.
+    let noted = PLACE.try_with(|place| std::mem::replace(&mut *place.get_or_init(new_place).lock(), polled));
+    noted.ok().flatten()
+}
+
+/// The jobs of a pool that threads are at.
 pub(super) fn jobs(bench: &Bench) -> Vec<Arc<Job>> {
     let places: Vec<_> = PLACES.lock().iter().filter_map(Weak::upgrade).collect();
     let ours = |place: &Arc<Place>| {

@@ -39,6 +39,8 @@ pub(crate) struct Poller {
     bench: Arc<Bench>,
     /// One permit per job that may run at once.
     hands: Arc<Semaphore>,
+    /// How many of them there are.
+    concurrency: usize,
     /// The most jobs to hold claimed and not started.
     prefetch: usize,
     /// Those jobs, in the order they were claimed. Lives here and not in the loop, so that a failure of the
@@ -62,9 +64,10 @@ impl Poller {
         pulse: Arc<Pulse>,
         stopping: CancellationToken,
     ) -> Self {
+        let concurrency = hands.available_permits();
         let (held, pace, suspicion) = (VecDeque::new(), Pace::new(), Arc::default());
         let complaints = Complaints::new();
-        Self { bench, hands, prefetch, held, pace, pause: None, complaints, suspicion, pulse, stopping }
+        Self { bench, hands, concurrency, prefetch, held, pace, pause: None, complaints, suspicion, pulse, stopping }
     }
 
     /// Starts held jobs, as many as there are free hands.
@@ -92,6 +95,22 @@ impl Poller {
             return 0;
         }
         (self.hands.available_permits() + may_hold).saturating_sub(self.held.len())
+    }
+
+    /// Whether to ask for more than a fetch on its way does. Jobs that end quickly are long done when its answer comes: a
+    /// broker that gets to know of the free hands can work on the next ones meanwhile.
+    fn more_than(&mut self, asked: usize) -> More {
+        let (free, step) = (self.hands.available_permits(), (self.concurrency + self.prefetch).div_ceil(3));
+        let wanted = if self.held.is_empty() { self.wanted() } else { 0 };
+        // A pool that holds nothing is slow, or waits for what may have killed others.
+        if wanted <= free {
+            return More::No;
+        }
+        match (asked + step).checked_sub(wanted) {
+            None | Some(0) => More::Now(wanted),
+            Some(missing) if free + missing <= self.concurrency => More::WithFree(free + missing),
+            Some(_) => More::No,
+        }
     }
 
     /// Keeps what was fetched, or pauses.
@@ -149,6 +168,13 @@ impl Actor for Poller {
                 let wanted = self.wanted();
                 fetch = (wanted > 0).then(|| Fetch::begin(&*bench.consumer, wanted));
             }
+            let more = fetch.as_ref().map_or(More::No, |fetch| self.more_than(fetch.up_to));
+            if let More::Now(wanted) = more {
+                // In this order: one call at a time. One that is dropped loses nothing.
+                drop(fetch.take());
+                fetch = Some(Fetch::begin(&*bench.consumer, wanted));
+                continue;
+            }
             let needs_hand = !self.held.is_empty() || (fetch.is_none() && self.pause.is_none());
             let patience_ends = self.held.front().map(|oldest| oldest.at + PATIENCE);
             let gives_up = patience_ends.is_some_and(|end| end <= now);
@@ -165,6 +191,7 @@ impl Actor for Poller {
                 }
                 // Given back at once: the next round takes all that are free by then.
                 _ = hands.acquire(), if needs_hand => {}
+                () = free(&hands, more) => {}
                 // Waits while the settler has no room: then the broker takes nothing back either.
                 Ok(room) = bench.settler.reserve(), if gives_up => {
                     tracing::debug!(jobs = self.held.len(), "work has become slow, held jobs are handed back");
@@ -183,15 +210,39 @@ impl Actor for Poller {
     }
 }
 
+/// Whether to ask for more jobs than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    No,
+    /// For so many.
+    Now(usize),
+    /// As soon as so many hands are free.
+    WithFree(usize),
+}
+
+/// Comes when there are hands free for more jobs. They are given back at once: nobody else takes any.
+async fn free(hands: &Semaphore, more: More) {
+    let count = match more {
+        More::WithFree(count) => u32::try_from(count).ok(),
+        More::No | More::Now(_) => None,
+    };
+    match count {
+        Some(count) => drop(hands.acquire_many(count).await),
+        None => future::pending().await,
+    }
+}
+
 /// A call to the broker that has not answered yet.
 struct Fetch<'a> {
     answer: CatchUnwind<'a, Result<Vec<Delivery>>>,
     since: Instant,
+    /// The most jobs it may bring.
+    up_to: usize,
 }
 
 impl<'a> Fetch<'a> {
     fn begin(consumer: &'a dyn Consumer, up_to: usize) -> Self {
-        Self { answer: CatchUnwind::call(|| consumer.fetch(up_to)), since: Instant::now() }
+        Self { answer: CatchUnwind::call(|| consumer.fetch(up_to)), since: Instant::now(), up_to }
     }
 
     /// The answer of a fetch in flight, where an error or a panic is a text; never comes when there is none.
@@ -259,6 +310,32 @@ mod tests {
         let widest = fetches.iter().copied().max().unwrap();
         assert!((5..=20).contains(&widest), "{widest}");
         assert!(fetches.len() < 1000, "{} fetches for 2000 jobs", fetches.len());
+        worker.stop().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quick_pool_asks_for_more_when_hands_come_free_during_a_fetch() {
+        let bench = TestBench::new();
+        bench.enqueue(0..40).await;
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let handler = move |Number(n)| {
+            let gate = held.clone();
+            async move {
+                if n >= 36 {
+                    gate.pass().await;
+                }
+            }
+        };
+        let worker = bench.worker().concurrency(4).prefetch(8).handle(handler).start().await.unwrap();
+        until("the last four", || bench.events.count("started") == 40 && bench.broker.claimed() == 4).await;
+        let before = bench.broker.seen().fetches;
+        assert_eq!(before.last(), Some(&8), "all hands are busy: {before:?}");
+        gate.open();
+        until("a larger fetch", || bench.broker.seen().fetches.len() > before.len()).await;
+        assert_eq!(bench.broker.seen().fetches[before.len()..], [12], "once, for all hands");
+        bench.enqueue(100..200).await;
+        bench.events.wait(140, "succeeded").await;
         worker.stop().await.unwrap();
     }
 

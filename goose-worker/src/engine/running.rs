@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::ended::Ended;
 use super::executor::Bench;
 use super::panics::{CatchUnwind, caught};
-use super::polled;
+use super::polled::Polling;
 use super::poller::at;
 use super::verdict::{self, AttemptEnd};
 use crate::Context;
@@ -34,10 +34,10 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// How the attempt ended, if it has.
-    pub(super) fn poll(&mut self, bench: &Bench, cx: &mut task::Context<'_>) -> Poll<AttemptEnd> {
+    /// How the attempt ended, if it has. Whoever polls has noted that this thread is at the job, see [`Polling`].
+    pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<AttemptEnd> {
         let _in_span = self.span.enter();
-        let end = match polled::during(bench, &self.job, || Pin::new(&mut self.attempt).poll(cx)) {
+        let end = match Pin::new(&mut self.attempt).poll(cx) {
             Poll::Ready(end) => end,
             Poll::Pending => return Poll::Pending,
         };
@@ -65,7 +65,7 @@ impl Running {
             let deadline = self.deadline.filter(|_| timed_out.is_none());
             tokio::select! {
                 biased;
-                end = future::poll_fn(|cx| self.poll(bench, cx)) => {
+                end = future::poll_fn(|cx| { let _here = Polling::begin(bench, &self.job); self.poll(cx) }) => {
                     // What a blocking handler says after its time is up does not count.
                     return Run::Ended(timed_out.unwrap_or(end));
                 }
@@ -98,8 +98,8 @@ impl Running {
     }
 
     fn cut(&mut self, bench: &Bench) {
-        let _in_span = self.span.enter();
-        if let Err(message) = polled::during(bench, &self.job, || self.attempt.cut()) {
+        let (_in_span, _here) = (self.span.enter(), Polling::begin(bench, &self.job));
+        if let Err(message) = self.attempt.cut() {
             tracing::error!(panic = message, "a job panicked while it was being cut");
         }
     }

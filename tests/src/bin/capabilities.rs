@@ -46,7 +46,11 @@ fn page(brokers: &[(Box<dyn Broker>, Vec<Skip>)], scenarios: &[Scenario]) -> Str
         text.push('\n');
     }
     for (broker, skips) in brokers {
-        text.push_str(&exceptions(&**broker, skips, scenarios));
+        text.push_str(&exceptions(broker.name(), &**broker, skips, scenarios));
+        if broker.name() == "rmq" {
+            let before_4 = "rmq with quorum queues, before RabbitMQ 4.0";
+            text.push_str(&exceptions(before_4, &**broker, &skips::rmq_quorum_before_4(), scenarios));
+        }
     }
     for capability in capability::ALL {
         _ = writeln!(text, "\n## {}\n", capability.name);
@@ -77,7 +81,7 @@ answers `ErrorKind::Unsupported`.
 ";
 
 /// What a broker does not pass although it has the power, or needs none for it: by reasons.
-fn exceptions(broker: &dyn Broker, skips: &[Skip], scenarios: &[Scenario]) -> String {
+fn exceptions(whose: &str, broker: &dyn Broker, skips: &[Skip], scenarios: &[Scenario]) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for scenario in scenarios.iter().filter(|scenario| has_all(broker, scenario.needs())) {
         let Some(skip) = skips.iter().find(|skip| skip.scenario == scenario.name()) else { continue };
@@ -88,7 +92,7 @@ fn exceptions(broker: &dyn Broker, skips: &[Skip], scenarios: &[Scenario]) -> St
     }
     let mut text = String::new();
     for (reason, names) in reasons {
-        _ = writeln!(text, "\n**{}**: {reason}. So it does not pass\n", broker.name());
+        _ = writeln!(text, "\n**{whose}**: {reason}. So it does not pass\n");
         names.iter().for_each(|name| _ = writeln!(text, "- `{name}`"));
     }
     text

@@ -93,6 +93,9 @@ pub(crate) async fn the_least_rights_are_enough_for_everything() -> Outcome {
     ensure!(dead.pop().await?.is_some() && dead.delete_older_than(Timestamp::EPOCH).await? == 0, "pop");
     ensure!(!statistics.queues().await?.is_empty() && statistics.totals().await?.recovered == 1, "statistics");
     ensure!(!statistics.workers().await?.is_empty(), "workers");
+    let paused = broker.paused_queues().ok_or("no paused queues")?;
+    ensure!(paused.pause(&default).await? && paused.list().await?.len() == 1, "pause");
+    ensure!(paused.resume(&default).await?, "resume");
     ensure!(enqueued.purge(&default).await? == 0 && scheduled.purge().await? == 0 && dead.purge().await? == 0, "purge");
     worker.stop().await?;
     drop(napping);

@@ -16,7 +16,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 
-use super::classify::{NOT_FOUND, classify, code, unconfirmed, unsent};
+use super::classify::{classify, is_missing, unconfirmed, unsent};
 use super::convert::{delivered, id, properties, short, to_table};
 use crate::amqp::{Channel, Confirmation, Delivered, Deliveries, ExchangeKind, Lifetime, Outgoing, QueueState, Table};
 
@@ -62,7 +62,7 @@ impl Channel for LapinChannel {
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
             match self.lapin.queue_declare(short(name)?, options, FieldTable::default()).await {
                 Ok(queue) => Ok(Some(state(&queue))),
-                Err(error) if code(&error) == Some(NOT_FOUND) => Ok(None),
+                Err(error) if is_missing(&error) => Ok(None),
                 Err(error) => Err(classify(error, &format!("look at the queue {name}"))),
             }
         })

@@ -12,7 +12,7 @@ const CONTENT_TOO_LARGE: u16 = 311;
 const CONNECTION_FORCED: u16 = 320;
 const INVALID_PATH: u16 = 402;
 const ACCESS_REFUSED: u16 = 403;
-pub(super) const NOT_FOUND: u16 = 404;
+const NOT_FOUND: u16 = 404;
 const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
 const NOT_ALLOWED: u16 = 530;
@@ -33,6 +33,19 @@ pub(super) fn code(error: &lapin::Error) -> Option<u16> {
     }
 }
 
+/// Whether there is no such thing.
+pub(super) fn is_missing(error: &lapin::Error) -> bool {
+    code(error) == Some(NOT_FOUND) && !is_down(error)
+}
+
+/// The server's word on a queue that is known and does not run has the code of one that is not known.
+fn is_down(error: &lapin::Error) -> bool {
+    match error.kind() {
+        Lapin::ProtocolError(error) => error.get_message().as_str().contains("down or inaccessible"),
+        _ => false,
+    }
+}
+
 /// An error of something that was asked of an open connection or channel.
 pub(super) fn classify(error: lapin::Error, doing: &str) -> Error {
     let (kind, words) = match (code(&error), error.kind()) {
@@ -41,6 +54,7 @@ pub(super) fn classify(error: lapin::Error, doing: &str) -> Error {
             ErrorKind::PermissionDenied,
             "the server refuses this user that right; grant what docs/brokers/rabbitmq.md lists",
         ),
+        _ if is_down(&error) => (ErrorKind::Unavailable, "the server that has it is down, or has lost it in a crash"),
         (Some(NOT_FOUND), _) => (ErrorKind::Unavailable, "it is not there on the server any more"),
         (Some(RESOURCE_LOCKED), _) => (ErrorKind::Unavailable, "another connection has it for itself"),
         (Some(PRECONDITION_FAILED), Lapin::ProtocolError(error)) => precondition(error.get_message().as_str()),
