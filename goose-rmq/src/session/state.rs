@@ -191,7 +191,9 @@ impl State {
     pub(super) fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
             let (running, held) = (self.slots[slot].running, self.slots[slot].held());
-            let moving = self.slots[slot].unacknowledged().saturating_sub(running + held);
+            // Leases run and are no deliveries any more.
+            let leased = self.leases.iter().filter(|(_, lease)| lease.claim.slot == slot).count();
+            let moving = (self.slots[slot].unacknowledged() + leased).saturating_sub(running + held);
             presence.show(slot, running, held, moving);
         }
     }
