@@ -9,7 +9,7 @@ use goose_core::{BoxFuture, Clock, QueueName, Result, SystemClock};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::lease::{Leases, Terms};
+use super::lease::Terms;
 use super::long;
 use super::receipt::Seal;
 use super::state::{Phase, State};
@@ -151,7 +151,7 @@ impl OpenSession for Shared {
         state.phase = Phase::Ended;
         // Nobody takes leave for a killed process.
         state.presence = None;
-        state.leases = Leases::default();
+        state.leases = Default::default();
         state.lose(Instant::now());
         drop(state);
         self.delivered.notify_one();
