@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use goose_core::BoxError;
 use goose_core::broker::Broker;
 use goose_redis::{RedisBroker, RedisOptions};
+use goose_rmq::{QueueType, RmqOptions};
 use goose_sqlite::SqliteOptions;
 
 use crate::Result;
@@ -24,13 +25,17 @@ pub enum Kind {
     Sqlite,
     /// Redis servers, started for the lab alone.
     Redis(Topology),
+    /// A RabbitMQ server, started for the lab alone, with queues of this type.
+    Rabbit(QueueType),
 }
 
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 6] = [
     ("sqlite", Kind::Sqlite),
     ("redis", Kind::Redis(Topology::Standalone)),
     ("redis-cluster", Kind::Redis(Topology::Cluster)),
     ("redis-sentinel", Kind::Redis(Topology::Sentinel)),
+    ("rmq", Kind::Rabbit(QueueType::Classic)),
+    ("rmq-quorum", Kind::Rabbit(QueueType::Quorum)),
 ];
 
 impl FromStr for Kind {
@@ -55,6 +60,15 @@ pub enum Address {
         /// Which server.
         url: String,
     },
+    /// `rmq:`, or `rmq-quorum:` for quorum queues, what names start with, `@` and the URL.
+    Rabbit {
+        /// Of all queues.
+        queue_type: QueueType,
+        /// What names start with.
+        prefix: String,
+        /// Which server.
+        url: String,
+    },
 }
 
 impl fmt::Display for Address {
@@ -62,6 +76,8 @@ impl fmt::Display for Address {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Redis { prefix, url } => write!(f, "redis:{prefix}@{url}"),
+            Self::Rabbit { queue_type: QueueType::Quorum, prefix, url } => write!(f, "rmq-quorum:{prefix}@{url}"),
+            Self::Rabbit { prefix, url, .. } => write!(f, "rmq:{prefix}@{url}"),
         }
     }
 }
@@ -77,7 +93,12 @@ impl FromStr for Address {
                 let (prefix, url) = rest.split_once('@').ok_or("an address of Redis is redis:PREFIX@URL")?;
                 Ok(Self::Redis { prefix: prefix.to_owned(), url: url.to_owned() })
             }
-            other => Err(format!("{other:?} is no kind of address, use sqlite or redis").into()),
+            "rmq" | "rmq-quorum" => {
+                let (prefix, url) = rest.split_once('@').ok_or("an address of RabbitMQ is rmq:PREFIX@URL")?;
+                let queue_type = if kind == "rmq" { QueueType::Classic } else { QueueType::Quorum };
+                Ok(Self::Rabbit { queue_type, prefix: prefix.to_owned(), url: url.to_owned() })
+            }
+            other => Err(format!("{other:?} is no kind of address, use sqlite, redis, rmq or rmq-quorum").into()),
         }
     }
 }
@@ -103,6 +124,14 @@ pub async fn open(address: &Address, settings: Settings) -> goose_core::Result<A
             Ok(Arc::new(options.open().await?))
         }
         Address::Redis { prefix, url } => Ok(Arc::new(open_redis(prefix, url, settings).await?)),
+        Address::Rabbit { queue_type, prefix, url } => {
+            let mut options = RmqOptions::new(url).prefix(prefix).queue_type(*queue_type);
+            if let Some(lease) = settings.lease {
+                // The nearest thing to a lease, in whole seconds.
+                options = options.heartbeat(Duration::from_secs(lease.as_secs().max(1)));
+            }
+            Ok(Arc::new(options.open().await?))
+        }
     }
 }
 
@@ -147,6 +176,8 @@ pub async fn complaints(address: &Address) -> Result<Vec<String>> {
             broker.close().await?;
             Ok(complaints)
         }
+        // There are no data of ours beside the messages.
+        Address::Rabbit { .. } => Ok(Vec::new()),
     }
 }
 
@@ -164,8 +195,12 @@ mod tests {
         let (prefix, url) = ("lab".to_owned(), "redis://:secret@127.0.0.1:7000/1?x=y".to_owned());
         assert_eq!(address, Address::Redis { prefix, url });
         assert_eq!(address.to_string(), text);
+        let text = "rmq-quorum:lab@amqp://guest:guest@127.0.0.1:7000/%2f";
+        let address: Address = text.parse().unwrap();
+        assert!(matches!(address, Address::Rabbit { queue_type: QueueType::Quorum, .. }));
+        assert_eq!(address.to_string(), text);
         let unknown = "postgres:x".parse::<Address>().unwrap_err();
-        assert_eq!(unknown.to_string(), "\"postgres\" is no kind of address, use sqlite or redis");
+        assert_eq!(unknown.to_string(), "\"postgres\" is no kind of address, use sqlite, redis, rmq or rmq-quorum");
     }
 
     #[test]
@@ -174,7 +209,7 @@ mod tests {
         let unknown = "postgres".parse::<Kind>().unwrap_err().to_string();
         assert_eq!(
             unknown,
-            "no broker \"postgres\" in the lab, there is: sqlite, redis, redis-cluster, redis-sentinel"
+            "no broker \"postgres\" in the lab, there is: sqlite, redis, redis-cluster, redis-sentinel, rmq, rmq-quorum"
         );
     }
 }

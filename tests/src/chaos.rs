@@ -58,7 +58,7 @@ pub async fn play(run: &Run, mut tell: impl FnMut(&str)) -> Result<Findings> {
     let mut scene = Scene::set(run).await?;
     let targets = match run.broker {
         Kind::Sqlite => Targets::Processes,
-        Kind::Redis(_) => Targets::ProcessesAndServers,
+        Kind::Redis(_) | Kind::Rabbit(_) => Targets::ProcessesAndServers,
     };
     for step in plan(run.seed, run.faults, run.jobs, run.workers, run.lease, targets) {
         scene.until_finished(step.after).await?;
@@ -126,6 +126,9 @@ impl<'a> Scene<'a> {
     }
 
     async fn hurt(&mut self, step: Step) -> Result<()> {
+        if self.hurt_rabbit(step).await? {
+            return Ok(());
+        }
         match step.fault {
             Fault::KillWorker => {
                 self.lab.kill(&mut self.workers[step.victim])?;
@@ -171,6 +174,35 @@ impl<'a> Scene<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What can happen to RabbitMQ; `false` for a fault that is none of its server.
+    async fn hurt_rabbit(&mut self, step: Step) -> Result<bool> {
+        let from = now();
+        let Some(rabbit) = self.lab.rabbit() else { return Ok(false) };
+        let what = match step.fault {
+            Fault::KillServer => {
+                // RabbitMQ 3.x keeps its list of queues in Mnesia, whose log is written with a delay: a queue that was
+                // declared within the last two seconds would be gone, with messages that were confirmed.
+                rabbit.eval("catch mnesia:sync_log()");
+                rabbit.restart();
+                "killed"
+            }
+            Fault::PauseServer(time) => {
+                rabbit.pause();
+                tokio::time::sleep(time).await;
+                rabbit.resume();
+                "paused"
+            }
+            // It has no scripts.
+            Fault::CutClients | Fault::ForgetScripts => {
+                rabbit.close_connections();
+                "cut"
+            }
+            Fault::KillWorker | Fault::PauseWorker(_) | Fault::KillProducer => return Ok(false),
+        };
+        self.lab.note_outage(what, from)?;
+        Ok(true)
     }
 
     /// Which server is meant by the number of a victim: one of the primaries, and mostly the one with the jobs.

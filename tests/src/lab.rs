@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use goose_client::Client;
 use goose_core::Timestamp;
 use goose_core::broker::Broker;
+use goose_services::rabbit::Rabbit;
 use tempfile::TempDir;
 
 use crate::Result;
@@ -32,6 +33,8 @@ pub struct Lab {
     address: Address,
     /// Of a broker that has some.
     servers: Option<Servers>,
+    /// Of RabbitMQ.
+    rabbit: Option<Rabbit>,
     /// Everything read from the ledger so far.
     entries: Vec<Entry>,
     tail: Tail,
@@ -50,6 +53,11 @@ impl Lab {
                 Ok(Self::at(folder, address, None))
             }
             Kind::Redis(topology) => Self::on(Setup::patient(topology)),
+            Kind::Rabbit(queue_type) => {
+                let rabbit = Rabbit::start();
+                let address = Address::Rabbit { queue_type, prefix: PREFIX.to_owned(), url: rabbit.url() };
+                Ok(Self { rabbit: Some(rabbit), ..Self::at(folder, address, None) })
+            }
         }
     }
 
@@ -66,7 +74,12 @@ impl Lab {
 
     fn at(folder: TempDir, address: Address, servers: Option<Servers>) -> Self {
         let tail = Tail::of(folder.path().join("ledger"));
-        Self { folder, address, servers, entries: Vec::new(), tail }
+        Self { folder, address, servers, rabbit: None, entries: Vec::new(), tail }
+    }
+
+    /// The RabbitMQ server of the broker, if it is one.
+    pub fn rabbit(&mut self) -> Option<&mut Rabbit> {
+        self.rabbit.as_mut()
     }
 
     /// The servers of the broker.

@@ -12,9 +12,11 @@ const LONG: &str = "--long";
 
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     let is_long = arguments.iter().any(|argument| argument == LONG);
-    let on_redis = value_of("--broker", arguments).is_some_and(|name| name == "redis");
-    if is_long || on_redis {
+    if is_long {
         services::need_command(&REDIS)?;
+    }
+    if let Some(server) = value_of("--broker", arguments).and_then(services::server_of) {
+        services::need_command(server)?;
     }
     // The driver starts the producers and workers that lie beside it; `cargo run` would build the driver alone.
     Cargo::new(["build", "--package", "goose-tests", "--bins"]).run()?;

@@ -129,12 +129,17 @@ const COMMANDS: &[Command] = &[
             Flag {
                 name: "--broker",
                 value: Some("NAME"),
-                about: "the broker to torment: sqlite, the default, or redis",
+                about: "the broker to torment: sqlite, the default, redis or rmq",
             },
             Flag {
                 name: "--topology",
                 value: Some("NAME"),
                 about: "what Redis is: standalone, the default, cluster or sentinel",
+            },
+            Flag {
+                name: "--queue-type",
+                value: Some("NAME"),
+                about: "what queues RabbitMQ has: classic, the default, or quorum",
             },
             Flag { name: "--long", value: None, about: "then the fault scenarios of Redis, in their long form" },
             Flag { name: "--jobs", value: Some("N"), about: "how many jobs to enqueue (default: 20000)" },

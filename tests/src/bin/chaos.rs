@@ -1,7 +1,7 @@
 //! The chaos driver: `cargo xtask chaos --broker sqlite --jobs 20000 --seed 1`,
-//! `cargo xtask chaos --broker redis --topology cluster`.
+//! `cargo xtask chaos --broker redis --topology cluster`, `cargo xtask chaos --broker rmq --queue-type quorum`.
 //!
-//! Flags, with their defaults: `--broker sqlite`, `--topology standalone` (for Redis), `--jobs 20000`, `--seed 1`, `--workers 2`, `--concurrency 25`,
+//! Flags, with their defaults: `--broker sqlite`, `--topology standalone` (for Redis), `--queue-type classic` (for RabbitMQ), `--jobs 20000`, `--seed 1`, `--workers 2`, `--concurrency 25`,
 //! `--faults 6`, `--lease-ms 2000`, `--deadline-s 240`. The last line of its output begins with `chaos:`; the exit code
 //! is 0 only when nothing was lost, doubled without a fault, or left claimed, and the broker's data do not contradict themselves.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
@@ -37,9 +37,11 @@ fn read_flags() -> goose_tests::Result<Run> {
     let mut flags = Flags::parse(std::env::args().skip(1))?;
     let default = Run::default();
     let name: String = flags.take("broker")?.unwrap_or_else(|| "sqlite".to_owned());
-    let broker = match flags.take::<String>("topology")?.as_deref() {
-        None | Some("standalone") => name.parse()?,
-        Some(topology) => format!("{name}-{topology}").parse()?,
+    let topology = flags.take::<String>("topology")?.filter(|topology| topology != "standalone");
+    let queue_type = flags.take::<String>("queue-type")?.filter(|queue_type| queue_type != "classic");
+    let broker = match topology.or(queue_type) {
+        None => name.parse()?,
+        Some(variant) => format!("{name}-{variant}").parse()?,
     };
     let run = Run {
         broker,

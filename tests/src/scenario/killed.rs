@@ -23,6 +23,14 @@ pub async fn a_worker_with_one_job_in_flight(kind: Kind) -> Outcome {
     a_worker_with_jobs_in_flight(kind, 1).await
 }
 
+/// A full worker's jobs come back.
+///
+/// # Errors
+/// What did not hold.
+pub async fn a_worker_with_twenty_five_jobs_in_flight(kind: Kind) -> Outcome {
+    a_worker_with_jobs_in_flight(kind, 25).await
+}
+
 /// Many jobs come back, all of them.
 ///
 /// # Errors

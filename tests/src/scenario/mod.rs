@@ -70,15 +70,15 @@ where
     }
 }
 
-/// Scenarios that hurt their own Redis servers. With `GOOSE_REDIS_URL` none is played: it names a server that must not be
-/// hurt, and there may be no other.
+/// Scenarios that hurt their own servers. Where this variable, `GOOSE_REDIS_URL` or `GOOSE_RABBITMQ_URL`, is set, none is
+/// played: it names a server that must not be hurt, and there may be no other.
 #[must_use]
-pub fn on_servers_to_hurt(trials: Vec<Trial>) -> Vec<Trial> {
-    if std::env::var_os("GOOSE_REDIS_URL").is_none() {
+pub fn on_servers_to_hurt(variable: &str, trials: Vec<Trial>) -> Vec<Trial> {
+    if std::env::var_os(variable).is_none() {
         return trials;
     }
     let skipped = |name: &str| {
-        trial(name, || async { Ok(Played::Skipped("GOOSE_REDIS_URL names a server that must not be hurt")) })
+        trial(name, || async { Ok(Played::Skipped("the server that is given by its URL must not be hurt")) })
     };
     trials.iter().map(|trial| skipped(trial.name())).collect()
 }

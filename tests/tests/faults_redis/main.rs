@@ -85,5 +85,5 @@ fn main() -> ExitCode {
         lost_answers::a_settle_whose_answer_is_lost(),
         lost_answers::settles_that_a_crash_of_the_server_takes_back(),
     ];
-    libtest_mimic::run(&arguments, on_servers_to_hurt(trials)).exit_code()
+    libtest_mimic::run(&arguments, on_servers_to_hurt("GOOSE_REDIS_URL", trials)).exit_code()
 }

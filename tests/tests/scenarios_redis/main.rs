@@ -57,5 +57,5 @@ fn main() -> ExitCode {
         flow::fifteen_graceful_stops(ONE),
         killed::a_producer_in_mid_bulk(ONE),
     ];
-    libtest_mimic::run(&arguments, on_servers_to_hurt(trials)).exit_code()
+    libtest_mimic::run(&arguments, on_servers_to_hurt("GOOSE_REDIS_URL", trials)).exit_code()
 }

@@ -1,0 +1,36 @@
+//! Scenarios of several processes on RabbitMQ, on classic and on quorum queues: what every broker must survive.
+//!
+//! Every scenario has a server of its own. With `GOOSE_RABBITMQ_URL` they are all skipped: it names a server that must not be
+//! hurt.
+
+use std::process::ExitCode;
+
+use goose_rmq::QueueType::{Classic, Quorum};
+use goose_tests::brokers::Kind;
+use goose_tests::scenario::{flow, killed, on_servers_to_hurt, paused, poison};
+use goose_tests::trials;
+use libtest_mimic::Arguments;
+
+const CLASSIC: Kind = Kind::Rabbit(Classic);
+const QUORUM: Kind = Kind::Rabbit(Quorum);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    let trials = trials![
+        // The longest first.
+        "classic": flow::twenty_thousand_jobs_on_two_workers(CLASSIC),
+        "quorum": flow::twenty_thousand_jobs_on_two_workers(QUORUM),
+        "classic": poison::a_job_that_kills_its_workers_dies_and_the_others_live(CLASSIC),
+        "quorum": poison::a_job_that_kills_its_workers_dies_and_the_others_live(QUORUM),
+        "classic": killed::a_worker_with_one_job_in_flight(CLASSIC),
+        "quorum": killed::a_worker_with_one_job_in_flight(QUORUM),
+        "classic": killed::a_worker_with_twenty_five_jobs_in_flight(CLASSIC),
+        "quorum": killed::a_worker_with_twenty_five_jobs_in_flight(QUORUM),
+        "classic": paused::a_worker_that_slept_longer_than_its_lease(CLASSIC),
+        "quorum": paused::a_worker_that_slept_longer_than_its_lease(QUORUM),
+        "classic": flow::fifteen_graceful_stops(CLASSIC),
+        "quorum": flow::fifteen_graceful_stops(QUORUM),
+    ];
+    libtest_mimic::run(&arguments, on_servers_to_hurt("GOOSE_RABBITMQ_URL", trials)).exit_code()
+}
