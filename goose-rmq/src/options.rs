@@ -186,8 +186,9 @@ impl RmqOptions {
         self
     }
 
-    /// What the server's `consumer_timeout` is: how long a job may run before the server takes it away; 30 min by
-    /// default, as on a server that was told nothing. 1 min to 1 year.
+    /// What the server's `consumer_timeout` is: how long a job may be held before the server takes it away; 30 min by
+    /// default, as on a server that was told nothing. 1 min to 1 year. Jobs may run for longer: after four fifths of this time
+    /// they move to a queue of their own, from one to the next.
     pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
         self.consumer_timeout = timeout;
         self

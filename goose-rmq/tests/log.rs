@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use goose_core::broker::{
-    Broker, Consumer, ConsumerOptions, DeathCause, DeathReason, Delivery, QueueSet, Settlement, Verdict,
+    Broker, Consumer, ConsumerOptions, DeathCause, DeathReason, Delivery, QueueSet, SettleError, Settlement, Verdict,
 };
 use goose_core::{ErrorKind, Job, JobId, JobName, Payload, QueueName, Schedule};
 use goose_rmq::{RmqBroker, RmqOptions};
@@ -73,6 +73,7 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 async fn what_was_said_holds() {
     let mut rabbit = Rabbit::start();
     while_the_server_takes_nothing_in(&rabbit).await;
+    a_burial_that_the_server_does_not_take_loses_nothing(&rabbit).await;
     when_the_streams_are_deleted(&rabbit).await;
     after_a_restart_of_the_server(&mut rabbit).await;
 }
@@ -139,6 +140,34 @@ async fn while_the_server_takes_nothing_in(rabbit: &Rabbit) {
     nothing_comes(&*consumer).await;
     eventually("pausing works again", async || paused.pause(&queue("other")).await.is_ok()).await;
     before.close().await.unwrap();
+    broker.close().await.unwrap();
+}
+
+async fn a_burial_that_the_server_does_not_take_loses_nothing(rabbit: &Rabbit) {
+    let options = RmqOptions::new(rabbit.url()).prefix("burial").confirm_timeout(QUIET * 5).blocked_timeout(QUIET);
+    let broker = options.open().await.unwrap();
+    let consumer = consume(&broker, &["jobs"]).await;
+    enqueue(&broker, job("jobs")).await;
+    let delivery = take(&*consumer).await;
+    rabbit.memory_alarm(true);
+    // The first message that it does not take is on its way already, and may be stored later.
+    let refused = tokio::time::timeout(LIMIT, async {
+        consumer.settle(&[Settlement::new(delivery.receipt, bury(&delivery))]).await.pop().unwrap()
+    })
+    .await;
+    rabbit.memory_alarm(false);
+    let refused = refused.expect("an answer in time").unwrap_err();
+    assert!(matches!(&refused, SettleError::Broker(error) if error.is_retryable()), "{refused:?}");
+    // It is still this session's, and goes to the dead when that works again.
+    assert!(consumer.holds(&delivery.receipt));
+    let dead = broker.dead_jobs().unwrap();
+    eventually("it can be buried", async || {
+        consumer.settle(&[Settlement::new(delivery.receipt, bury(&delivery))]).await.pop().unwrap().is_ok()
+    })
+    .await;
+    assert!(dead.find_by_id(delivery.job.id).await.unwrap().is_some());
+    assert_eq!(dead.size().await.unwrap(), 1, "once, whatever became of the first attempt");
+    nothing_comes(&*consumer).await;
     broker.close().await.unwrap();
 }
 

@@ -82,7 +82,6 @@ pub(crate) trait Channel: Debug + Send + Sync {
     fn inspect_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<QueueState>>>;
 
     /// Deletes a queue and says how many ready messages went with it. Zero if there is no such queue.
-    #[allow(dead_code, reason = "for the lease queues of long jobs, which are still to come")]
     fn delete_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<u64>>;
 
     /// Removes the ready messages of a queue and says how many.

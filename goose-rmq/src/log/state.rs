@@ -291,6 +291,30 @@ mod tests {
         assert!(!log.read_from(cut + 3).is_whole);
     }
 
+    /// Two processes find at the same moment that it is time, and things are said all the while.
+    #[test]
+    fn snapshots_that_are_written_at_the_same_time_do_no_harm() {
+        let mut log = Kept::default();
+        log.say(Said::Pause { queue: queue("a") });
+        log.say(enqueued(5));
+        let (begin, first) = log.begin();
+        log.say(enqueued(6));
+        let cut = log.0.len() - 1;
+        let (second_begin, second) = log.begin();
+        log.say(Said::Resume { queue: queue("a") });
+        log.end((begin, first));
+        log.say(enqueued(7));
+        log.end((second_begin, second));
+        log.say(enqueued(8));
+        let whole = log.read_from(0);
+        assert_eq!((whole.content.counts.enqueued, whole.content.paused.len()), (26, 0));
+        for from in 1..=cut + 1 {
+            let state = log.read_from(from);
+            assert!(state.is_whole, "from entry {from}");
+            assert_eq!(state.content, whole.content, "from entry {from}");
+        }
+    }
+
     #[test]
     fn a_snapshot_is_due_after_enough_and_only_one_at_a_time() {
         let mut log = Kept::default();

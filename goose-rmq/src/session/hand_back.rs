@@ -6,9 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goose_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use goose_core::broker::{SettleError, Settlement, Verdict};
+use goose_core::{Error, ErrorKind, Result};
 
 use super::errands::{self, Errand, News, Patience, What};
+use super::receipt::Claimed;
+use super::settle;
 use super::shared::{End, Shared};
 use super::slot::Slot;
 use super::state::{Phase, Stage, State};
@@ -29,6 +32,15 @@ pub(super) enum Ending {
     HandingBack { is_under_way: bool, until: Instant },
     /// What was not handed out is back. If `released`, so will be what was.
     Waiting { released: bool },
+}
+
+impl Ending {
+    /// The channel was lost, and nobody will tell what became of what was being handed back.
+    pub(super) fn begin_again(&mut self) {
+        if let Self::HandingBack { is_under_way, .. } = self {
+            *is_under_way = false;
+        }
+    }
 }
 
 impl Task {
@@ -52,7 +64,8 @@ impl Task {
             } else if self.wires[n].is_silent() {
                 slot.gives_back = is_over;
                 // While its consumers were being cancelled, a fetch has begun to wait: it gets what is here.
-                if !is_ending && (slot.is_paused || state.wanted == 0) {
+                let goes_back = slot.is_paused || std::mem::take(&mut slot.is_stale) || state.wanted == 0;
+                if !is_ending && goes_back {
                     errands.extend(drain(&self.session, state, n));
                 }
             }
@@ -98,8 +111,8 @@ impl Task {
 
     /// Waits for what was handed out to be settled, and releases what is not.
     fn leave(&mut self, released: bool, now: Instant) -> Option<Until> {
-        let mut state = self.session.state();
-        if state.ledger.is_empty() {
+        let state = self.session.state();
+        if state.ledger.is_empty() && state.leases.is_empty() {
             return None;
         }
         let Phase::Leaving { until } = state.phase else { return None };
@@ -110,23 +123,23 @@ impl Task {
         if released {
             return if now < until + WITHIN { Some(Until::Moment(until + WITHIN)) } else { None };
         }
-        // In the order in which they were handed out.
-        let mut out: Vec<(u64, u64)> = state
-            .ledger
-            .iter()
-            .filter_map(|(tag, claim)| match claim.stage {
-                Stage::Out { place } => Some((place, tag)),
-                _ => None,
-            })
-            .collect();
-        out.sort_unstable();
-        let tags: Vec<u64> = out.into_iter().map(|(_, tag)| tag).collect();
-        let clock = SystemClock.now();
-        let back = |ticket: &Ticket| ticket.clone().back(clock);
-        let errands = tags.into_iter().filter_map(|tag| errand(&self.session, &mut state, tag, back)).collect();
+        let generation = state.generation;
+        let out = state.handed_out();
         drop(state);
         self.ending = Ending::Waiting { released: true };
-        self.hand_back(errands);
+        let (session, tell) = (Arc::clone(&self.session), self.tell.clone());
+        let release = |claimed: Claimed| {
+            let receipt = session.seal.receipt(claimed.generation, claimed.tag);
+            Settlement::new(receipt, Verdict::Release)
+        };
+        let releases: Vec<Settlement> = out.into_iter().map(release).collect();
+        self.calls.spawn(async move {
+            let failed = settle::settle_by_task(session, releases).await.into_iter().find_map(|answer| match answer {
+                Err(SettleError::Broker(error)) => Some(error),
+                _ => None,
+            });
+            let _ = tell.send((generation, Event::HandedBack(failed.map_or(Ok(()), Err))));
+        });
         Some(Until::Moment(now + WITHIN))
     }
 

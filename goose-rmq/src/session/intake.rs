@@ -42,9 +42,10 @@ enum Sorted {
     Send(Claim, Errand),
 }
 
-/// Takes in deliveries; returns what must be done for those that are no jobs for a fetch.
-pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> Vec<Errand> {
-    let mut sorter = Sorter { session, clock: SystemClock.now(), suspects: 0 };
+/// Takes in deliveries; returns what must be done for those that are no jobs for a fetch, and the queues of leases that
+/// have run out.
+pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> (Vec<Errand>, Vec<String>) {
+    let mut sorter = Sorter { session, clock: SystemClock.now(), suspects: 0, leases: Vec::new() };
     let mut sort = |(from, delivered): (Source, Delivered)| (from, delivered.tag, sorter.sort(from, delivered));
     // Reading takes a while and needs no lock.
     let sorted: Vec<(Source, u64, Sorted)> = delivered.into_iter().map(&mut sort).collect();
@@ -55,20 +56,20 @@ pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> 
         match sorted {
             Sorted::Keep(message, hold) => state.keep(tag, from, message, hold, now),
             Sorted::Drop(claim) => {
-                state.open(tag, claim);
+                state.open(tag, claim, now);
                 dropped.push(tag);
             }
             Sorted::Send(claim, errand) => {
                 if errand.comes_back_at_once() {
                     state.slots[from.slot].expect_copies(1, now);
                 }
-                state.open(tag, claim);
+                state.open(tag, claim, now);
                 errands.push(errand);
             }
         }
     }
     let _on_its_way = state.acknowledge(dropped, now);
-    errands
+    (errands, sorter.leases)
 }
 
 /// Looks at the deliveries of one moment.
@@ -77,6 +78,8 @@ struct Sorter<'a> {
     clock: Timestamp,
     /// How many of them may have killed their workers, so far.
     suspects: u32,
+    /// The queues of leases that ran out.
+    leases: Vec<String>,
 }
 
 impl Sorter<'_> {
@@ -90,8 +93,13 @@ impl Sorter<'_> {
         if surroundings::is_deleted(&self.session.inner, message.job.id) {
             return Sorted::Drop(claim(from, &message));
         }
-        if delivered.redelivered {
-            return self.recover(from, tag, message);
+        if let Some(lease) =
+            message.ticket.lease.clone().filter(|lease| self.session.inner.topology.names.is_lease(lease))
+        {
+            self.leases.push(lease);
+        }
+        if delivered.redelivered || message.ticket.lease.is_some() {
+            return self.recover(from, tag, message, delivered.redelivered);
         }
         if message.ticket.recoveries > self.session.inner.options.max_recoveries {
             return self.bury(from, tag, message);
@@ -108,10 +116,11 @@ impl Sorter<'_> {
         ticket.ready_at.since(self.clock).min(ticket.hold)
     }
 
-    /// A session ended while it held this job.
-    fn recover(&mut self, from: Source, tag: u64, mut message: Message) -> Sorted {
+    /// A session ended while it held this job: the server gives it to somebody else, or its lease was not renewed. Those are
+    /// counted when they are made.
+    fn recover(&mut self, from: Source, tag: u64, mut message: Message, redelivered: bool) -> Sorted {
         let options = &self.session.inner.options;
-        let is_counted = options.queue_type == QueueType::Quorum;
+        let is_counted = !redelivered || options.queue_type == QueueType::Quorum;
         let recoveries = message.ticket.recoveries.saturating_add(u32::from(!is_counted));
         message.ticket = Ticket { recoveries, ..message.ticket.back(self.clock) };
         if recoveries > options.max_recoveries {
@@ -159,6 +168,7 @@ impl Sorter<'_> {
             ticket: Ticket::now(Rank::Normal, self.clock),
             envelope: Arc::clone(&body),
             stage: Stage::Leaving,
+            long_at: Instant::now(),
         };
         let reason = DeathReason::new(DeathCause::Undecodable, why);
         let news = News::Undecodable { id, reason: reason.clone() };
@@ -197,6 +207,6 @@ impl Sorter<'_> {
 
 fn claim(from: Source, message: &Message) -> Claim {
     let (ticket, envelope) = (message.ticket.clone(), Arc::clone(&message.envelope));
-    let stage = Stage::Leaving;
-    Claim { slot: from.slot, consumer: from.consumer, id: message.job.id, ticket, envelope, stage }
+    let (stage, long_at) = (Stage::Leaving, Instant::now());
+    Claim { slot: from.slot, consumer: from.consumer, id: message.job.id, ticket, envelope, stage, long_at }
 }

@@ -51,6 +51,10 @@ impl<C> Ledger<C> {
         self.open.iter().map(|(tag, claim)| (*tag, claim))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut C)> {
+        self.open.iter_mut().map(|(tag, claim)| (*tag, claim))
+    }
+
     /// A delivery came.
     pub(super) fn open(&mut self, tag: u64, claim: C) {
         self.open.insert(tag, claim);

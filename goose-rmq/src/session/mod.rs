@@ -12,19 +12,28 @@
 //! ```
 //!
 //! Reading order: `receipt`, `buffer`, `mixer`, `window`, `pace` and `ledger` are arithmetic without a server; `slot` is one
-//! queue and `state` all of them; `shared` adds what wakes whom; `task` does the work, with `wires` for its consumers, `intake`
-//! for what they receive, `errands` for jobs that belong elsewhere, `hand_back` for those that go back, and `probe` to know
-//! that the server still hears us; `settle` ends claims; `consumer` is what the worker sees.
+//! queue, `state` all of them, and `fetching` what a fetch sees of them; `shared` adds what wakes whom; `task` does the work,
+//! with `wires` for its consumers, `intake` for what they receive, `errands` for jobs that belong elsewhere, `hand_back` for
+//! those that go back, and `probe` to know that the server still hears us; `settle` ends claims; `lease` and `long` are about
+//! jobs that take longer than the server allows; `consumer` is what the worker sees.
 
 mod begun;
+#[cfg(test)]
+mod bench;
 mod buffer;
 mod connect;
 mod consumer;
 mod errands;
+mod fetching;
 mod hand_back;
 mod intake;
+mod lease;
 mod ledger;
+mod long;
 mod mixer;
+#[cfg(test)]
+#[cfg(feature = "fault-injection")]
+mod on_a_server;
 mod pace;
 mod phase;
 mod probe;

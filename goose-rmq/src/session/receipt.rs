@@ -18,7 +18,7 @@ pub(super) struct Seal {
 }
 
 /// What a receipt says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claimed {
     pub(super) generation: u64,
     pub(super) tag: u64,

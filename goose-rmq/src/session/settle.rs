@@ -11,6 +11,8 @@ use goose_core::broker::{DeathReason, SettleError, Settlement, Verdict};
 use goose_core::{Clock, Error, ErrorKind, Job, QueueName, Result, SystemClock, Timestamp, codec};
 
 use super::begun::Begun;
+use super::long;
+use super::receipt::Claimed;
 use super::shared::Shared;
 use super::state::{Stage, Standing};
 use super::surroundings::{self, Corpse};
@@ -67,7 +69,10 @@ fn acknowledge(session: &Shared, settlements: &[Settlement]) -> Option<(Answers,
     let mut done = 0;
     for settlement in settlements {
         let claimed = session.seal.read(&settlement.receipt);
-        let standing = claimed.map_or(Standing::Lost, |claimed| state.standing(claimed));
+        let standing = claimed.map_or(Standing::Lost, |claimed| state.standing(claimed, now));
+        if claimed.is_some_and(|claimed| state.leases.contains(claimed)) {
+            return None;
+        }
         match (standing, claimed) {
             (Standing::Held { .. }, Some(claimed)) => {
                 // The same receipt once more in this call is refused.
@@ -102,13 +107,14 @@ enum Store {
 struct Work {
     /// Of the settlement.
     n: usize,
-    tag: u64,
-    generation: u64,
+    claimed: Claimed,
     place: u64,
+    /// The queue that must be deleted at its end, of a lease.
+    lease: Option<String>,
     store: Store,
 }
 
-async fn settle_by_task(session: Arc<Shared>, settlements: Vec<Settlement>) -> Answers {
+pub(super) async fn settle_by_task(session: Arc<Shared>, settlements: Vec<Settlement>) -> Answers {
     make_sure(&session).await;
     let mut answers: Vec<Option<Result<(), SettleError>>> = settlements.iter().map(|_| None).collect();
     loop {
@@ -147,21 +153,24 @@ fn counted(verdict: &Verdict) -> Option<Count> {
     }
 }
 
-/// After a silence, asks the server whether we are still there: whoever comes late must change nothing. If the answer is
-/// no, the channel knows that it is over, and so does [`State::standing`](super::state::State::standing).
+/// After a silence, asks the server whether we are still there: whoever comes late must change nothing.
 async fn make_sure(session: &Shared) {
-    let channel = {
+    let (channel, generation) = {
         let state = session.state();
-        if state.is_fresh(session.heartbeat(), Instant::now()) { None } else { state.channel.clone() }
+        let is_fresh = state.is_fresh(session.heartbeat(), Instant::now());
+        (state.channel.clone().filter(|_| !is_fresh), state.generation)
     };
-    if let Some(channel) = channel {
-        let _ = channel.round_trip().await;
+    if let Some(channel) = channel
+        && channel.round_trip().await.is_err()
+    {
+        let mut state = session.state();
+        state.is_mute |= state.generation == generation;
     }
 }
 
 /// Takes the claims that can be ended now; answers those that are lost, and leaves out those that others are ending.
 fn begin(session: &Shared, settlements: &[Settlement], answers: &mut [Option<Result<(), SettleError>>]) -> Vec<Work> {
-    let clock = SystemClock.now();
+    let (clock, now) = (SystemClock.now(), Instant::now());
     let mut state = session.state();
     let mut work = Vec::new();
     for (n, settlement) in settlements.iter().enumerate() {
@@ -169,7 +178,7 @@ fn begin(session: &Shared, settlements: &[Settlement], answers: &mut [Option<Res
             continue;
         }
         let claimed = session.seal.read(&settlement.receipt);
-        let standing = claimed.map_or(Standing::Lost, |claimed| state.standing(claimed));
+        let standing = claimed.map_or(Standing::Lost, |claimed| state.standing(claimed, now));
         let (place, claimed) = match (standing, claimed) {
             (Standing::Held { place }, Some(claimed)) => (place, claimed),
             (Standing::Busy, _) => continue,
@@ -178,7 +187,8 @@ fn begin(session: &Shared, settlements: &[Settlement], answers: &mut [Option<Res
                 continue;
             }
         };
-        let Some(claim) = state.ledger.get_mut(claimed.tag) else { continue };
+        let lease = state.leases.get_mut(claimed).map(|lease| lease.queue.clone());
+        let Some(claim) = state.claim_mut(claimed) else { continue };
         claim.stage = Stage::Ending { place };
         let home = &session.queues[claim.slot];
         let store = match &settlement.verdict {
@@ -194,8 +204,7 @@ fn begin(session: &Shared, settlements: &[Settlement], answers: &mut [Option<Res
                 Store::Send { message, to: home.clone(), by_cascade: false }
             }
         };
-        let generation = state.generation;
-        work.push(Work { n, tag: claimed.tag, generation, place, store });
+        work.push(Work { n, claimed, place, lease, store });
     }
     // What is sent goes out in the order of the claims.
     work.sort_by_key(|work| work.place);
@@ -220,14 +229,35 @@ fn later(inner: &Inner, job: &Job, delay: Duration, precision: Precision, clock:
     Store::Send { message, to, by_cascade: matches!(path, Path::Levels { .. }) }
 }
 
-/// Stores what follows from the verdicts, and acknowledges what was stored.
+/// Stores what follows from the verdicts, and ends the claims of which that was stored.
 async fn end(session: &Arc<Shared>, work: Vec<Work>) -> Vec<(usize, Result<(), SettleError>)> {
-    let inner = &session.inner;
     // Nothing has to be stored for these, and they need not wait for the others.
-    let done = work.iter().filter(|work| matches!(work.store, Store::Nothing)).map(|work| (work.tag, work.generation));
-    acknowledge_of(session, done);
+    let done = work.iter().filter(|work| matches!(work.store, Store::Nothing));
+    acknowledge_of(session, done).await;
+    let outcomes = store(session, &work).await;
+    let stored = || work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(work, _)| work);
+    acknowledge_of(session, stored()).await;
+    let mut answers = Vec::with_capacity(work.len());
+    for (work, outcome) in work.iter().zip(outcomes) {
+        let answer = match (outcome, &work.lease) {
+            (Ok(()), Some(queue)) => end_lease(session, work, queue).await,
+            (outcome, _) => outcome.map_err(SettleError::Broker),
+        };
+        if answer.is_err()
+            && let Some(claim) = session.state().claim_mut(work.claimed)
+        {
+            claim.stage = Stage::Out { place: work.place };
+        }
+        answers.push((work.n, answer));
+    }
+    answers
+}
+
+/// Stores what follows from each verdict.
+async fn store(session: &Arc<Shared>, work: &[Work]) -> Vec<Result<()>> {
+    let inner = &session.inner;
     let mut outcomes: Vec<Result<()>> = Vec::with_capacity(work.len());
-    for work in &work {
+    for work in work {
         outcomes.push(prepare(inner, &work.store).await);
     }
     let (mut messages, mut corpses) = (Vec::new(), Vec::new());
@@ -247,18 +277,22 @@ async fn end(session: &Arc<Shared>, work: Vec<Work>) -> Vec<(usize, Result<(), S
             Store::Bury(_) => buried.next().unwrap_or_else(|| Err(closed())),
         };
     }
-    let stored = work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
-    acknowledge_of(session, stored.map(|(work, _)| (work.tag, work.generation)));
-    let mut state = session.state();
-    for (work, _) in work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()) {
-        if state.generation == work.generation
-            && let Some(claim) = state.ledger.get_mut(work.tag)
-        {
-            claim.stage = Stage::Out { place: work.place };
+    outcomes
+}
+
+/// Ends a lease. If its job had gone back already, nothing has happened that was not stored before.
+async fn end_lease(session: &Shared, work: &Work, queue: &str) -> Result<(), SettleError> {
+    let was_there = match long::end(session, queue).await {
+        Ok(was_there) => was_there,
+        Err(error) if matches!(work.store, Store::Nothing) => return Err(SettleError::Broker(error)),
+        Err(error) => {
+            // What follows is stored, and must not be stored again.
+            tracing::warn!(error = format!("{error:#}"), "cannot end the lease of a job; it may run again");
+            true
         }
-    }
-    drop(state);
-    work.iter().zip(outcomes).map(|(work, outcome)| (work.n, outcome.map_err(SettleError::Broker))).collect()
+    };
+    session.state().end_lease(work.claimed);
+    if was_there || !matches!(work.store, Store::Nothing) { Ok(()) } else { Err(SettleError::Fenced) }
 }
 
 /// Sees to it that there is somewhere to send to.
@@ -275,10 +309,16 @@ async fn prepare(inner: &Inner, store: &Store) -> Result<()> {
 
 /// Where the channel is gone meanwhile there is nothing to acknowledge: what was stored is stored, and what the server
 /// gives to somebody else for it is a second message of the same job.
-fn acknowledge_of(session: &Shared, claims: impl Iterator<Item = (u64, u64)>) {
+async fn acknowledge_of(session: &Shared, work: impl Iterator<Item = &Work>) {
     let now = Instant::now();
-    let mut state = session.state();
-    let generation = state.generation;
-    let tags: Vec<u64> = claims.filter(|(_, of)| *of == generation).map(|(tag, _)| tag).collect();
-    let _on_its_way = state.acknowledge(tags, now);
+    let written = {
+        let mut state = session.state();
+        let generation = state.generation;
+        let of_channel = work.filter(|work| work.lease.is_none() && work.claimed.generation == generation);
+        let tags: Vec<u64> = of_channel.map(|work| work.claimed.tag).collect();
+        state.acknowledge(tags, now)
+    };
+    if let Some(written) = written {
+        let _ = written.await;
+    }
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use goose_core::broker::{ConsumerOptions, Delivery, Receipt};
 use goose_core::{BoxFuture, Clock, QueueName, Result, SystemClock};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
+use super::lease::Terms;
+use super::long;
 use super::receipt::Seal;
-use super::state::{Phase, Standing, State};
+use super::state::{Phase, State};
 use super::surroundings;
 use crate::broker::{Inner, OpenSession};
 use crate::error::closed;
@@ -29,6 +31,8 @@ pub(crate) struct Shared {
     pub(super) hungry: Notify,
     /// Tells that a call of settle has come to its end.
     pub(super) settled: Notify,
+    /// Turns of those who make leases.
+    pub(super) leasing: Semaphore,
     /// How far the end has come.
     pub(super) end: watch::Sender<End>,
 }
@@ -45,7 +49,9 @@ pub(super) enum End {
 
 impl Shared {
     pub(super) fn new(inner: Arc<Inner>, options: ConsumerOptions) -> Self {
-        let state = Mutex::new(State::new(&options, inner.options.queue_type, inner.log.changes(), Instant::now()));
+        let terms = Terms::new(inner.options.consumer_timeout, inner.options.heartbeat);
+        let state =
+            Mutex::new(State::new(&options, inner.options.queue_type, terms, inner.log.changes(), Instant::now()));
         Self {
             inner,
             queues: options.queues.names().cloned().collect(),
@@ -55,6 +61,7 @@ impl Shared {
             delivered: Notify::new(),
             hungry: Notify::new(),
             settled: Notify::new(),
+            leasing: Semaphore::new(long::AT_A_TIME),
             end: watch::Sender::new(End::No),
         }
     }
@@ -99,9 +106,8 @@ impl Shared {
     // ---- claims
 
     pub(super) fn holds(&self, receipt: &Receipt) -> bool {
-        let Some(claimed) = self.seal.read(receipt) else { return false };
-        let state = self.state();
-        state.is_fresh(self.heartbeat(), Instant::now()) && !matches!(state.standing(claimed), Standing::Lost)
+        let claimed = self.seal.read(receipt);
+        claimed.is_some_and(|claimed| self.state().holds(claimed, self.heartbeat(), Instant::now()))
     }
 
     // ---- the end
@@ -145,6 +151,7 @@ impl OpenSession for Shared {
         state.phase = Phase::Ended;
         // Nobody takes leave for a killed process.
         state.presence = None;
+        state.leases = Default::default();
         state.lose(Instant::now());
         drop(state);
         self.delivered.notify_one();

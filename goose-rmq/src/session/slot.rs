@@ -52,6 +52,8 @@ pub(super) struct Slot {
     pub(super) is_paused: bool,
     /// The queue was deleted and is being declared again.
     pub(super) is_missing: bool,
+    /// What it has has been here for too long: it goes back although fetches wait for other queues.
+    pub(super) is_stale: bool,
     /// What it has in its buffer goes back as soon as its last consumer has ended.
     pub(super) gives_back: bool,
     consumers: Vec<Consumer>,
@@ -79,6 +81,7 @@ impl Slot {
             running: 0,
             is_paused: false,
             is_missing: false,
+            is_stale: false,
             gives_back: false,
             consumers: Vec::new(),
             making: None,

@@ -3,35 +3,26 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goose_core::broker::{ConsumerOptions, Delivery};
-use goose_core::{Error, JobId, QueueName, Result, Timestamp};
+use goose_core::broker::ConsumerOptions;
+use goose_core::{Error, JobId, Result};
 use tokio::sync::watch;
 
 use super::begun::{Begun, begin};
 use super::intake::Source;
+use super::lease::{Leases, Terms};
 use super::ledger::{Ack, Ledger};
-use super::mixer::{Mixer, Offer};
+use super::mixer::Mixer;
 use super::pace::Pace;
 pub(super) use super::phase::Phase;
-use super::receipt::{Claimed, Seal};
+use super::receipt::Claimed;
 use super::slot::{Slot, Waiting};
-use super::window::{Fetch, HUNGER, More};
 use crate::amqp::Channel;
 use crate::log::Presence;
 use crate::message::{Message, Rank, Ticket};
 use crate::options::QueueType;
 
-/// When nobody has fetched for this long, what nobody asked for goes back. Longer where claims end so quickly that it will
-/// be asked for in a moment.
-const IDLE: Duration = Duration::from_millis(50);
-const IDLE_WHILE_BUSY: Duration = Duration::from_millis(250);
-/// Quorum queues of RabbitMQ 3 have no front: what goes back there goes behind all others, so it is not done lightly.
-const IDLE_OF_QUORUM: Duration = Duration::from_secs(1);
-/// So many claims end in a short time in a session that is busy.
-const BUSY: usize = 8;
-
 /// A job that the server believes we have.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub(super) slot: usize,
     /// The number of the consumer it was delivered to.
@@ -40,6 +31,8 @@ pub(super) struct Claim {
     pub(super) ticket: Ticket,
     pub(super) envelope: Arc<[u8]>,
     pub(super) stage: Stage,
+    /// When it must be turned into a lease.
+    pub(super) long_at: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +67,19 @@ pub(super) struct State {
     pub(super) channel: Option<Arc<dyn Channel>>,
     /// When the last question was asked that the server has answered on this channel.
     pub(super) renewed: Instant,
+    /// The channel did not answer: it is over, though nobody else may have noticed.
+    pub(super) is_mute: bool,
     pub(super) ledger: Ledger<Claim>,
+    pub(super) leases: Leases,
+    pub(super) terms: Terms,
+    /// When the first claim of the ledger must be turned into a lease, at the earliest.
+    pub(super) next_long: Option<Instant>,
     pub(super) slots: Vec<Slot>,
     pub(super) pace: Pace,
     /// How many jobs a waiting fetch wants; zero when nobody waits.
     pub(super) wanted: usize,
     /// Since when it waits.
-    wanted_since: Instant,
+    pub(super) wanted_since: Instant,
     /// When a fetch last waited, or a job came that nobody waited for.
     pub(super) quiet_since: Instant,
     /// The session's task will look whether fetches have stopped.
@@ -94,20 +93,21 @@ pub(super) struct State {
     pub(super) losses: u64,
     pub(super) last_error: Option<String>,
     /// Told when queues may have been paused or resumed.
-    pauses: watch::Receiver<u64>,
+    pub(super) pauses: watch::Receiver<u64>,
     /// What others see of this session.
     pub(super) presence: Option<Arc<Presence>>,
-    mixer: Mixer,
-    is_strict: bool,
-    queue_type: QueueType,
-    pool: usize,
-    handed_out: u64,
+    pub(super) mixer: Mixer,
+    pub(super) is_strict: bool,
+    pub(super) queue_type: QueueType,
+    pub(super) pool: usize,
+    pub(super) handed_out: u64,
 }
 
 impl State {
     pub(super) fn new(
         options: &ConsumerOptions,
         queue_type: QueueType,
+        terms: Terms,
         mut pauses: watch::Receiver<u64>,
         now: Instant,
     ) -> Self {
@@ -118,7 +118,11 @@ impl State {
             generation: 0,
             channel: None,
             renewed: now,
+            is_mute: false,
             ledger: Ledger::default(),
+            leases: Leases::default(),
+            terms,
+            next_long: None,
             slots: options.queues.names().map(|queue| Slot::new(queue.clone(), queue_type, now)).collect(),
             pace: Pace::new(now),
             wanted: 0,
@@ -145,40 +149,51 @@ impl State {
     /// A new channel, on which nothing is claimed.
     pub(super) fn begin(&mut self, channel: Arc<dyn Channel>, now: Instant) {
         self.channel = Some(channel);
-        self.renewed = now;
+        (self.renewed, self.is_mute) = (now, false);
     }
 
-    /// The channel is gone, and every claim with it.
+    /// The channel is gone, and every claim with it but for the leases.
     pub(super) fn lose(&mut self, now: Instant) {
         self.generation += 1;
         self.channel = None;
         self.ledger = Ledger::default();
+        self.next_long = None;
         self.slots.iter_mut().for_each(|slot| slot.reset(now));
+        for (_, lease) in self.leases.iter() {
+            self.slots[lease.claim.slot].running += 1;
+        }
         (0..self.slots.len()).for_each(|slot| self.show(slot));
     }
 
     /// Whether the server has answered so recently that nobody may have taken our jobs. A sixth of the time is kept as a
     /// margin for the time between asking and starting.
     pub(super) fn is_fresh(&self, heartbeat: Duration, now: Instant) -> bool {
-        let is_open = self.channel.as_ref().is_some_and(|channel| channel.is_open());
-        is_open && now.saturating_duration_since(self.renewed) < heartbeat * 5 / 6
+        self.is_open() && now.saturating_duration_since(self.renewed) < heartbeat * 5 / 6
+    }
+
+    fn is_open(&self) -> bool {
+        !self.is_mute && self.channel.as_ref().is_some_and(|channel| channel.is_open())
     }
 
     // ---- claims
 
     /// A delivery that is no job for a fetch, or not yet: it is held until it has been sent to where it belongs.
-    pub(super) fn open(&mut self, tag: u64, claim: Claim) {
+    pub(super) fn open(&mut self, tag: u64, mut claim: Claim, now: Instant) {
         let slot = claim.slot;
+        claim.long_at = now + self.terms.after;
+        self.next_long.get_or_insert(claim.long_at);
         self.slots[slot].arrived(claim.consumer);
         self.ledger.open(tag, claim);
         self.show(slot);
     }
 
     /// Shows others how many jobs of a queue are being run, and how many are here that still wait.
-    fn show(&self, slot: usize) {
+    pub(super) fn show(&self, slot: usize) {
         if let Some(presence) = &self.presence {
             let (running, held) = (self.slots[slot].running, self.slots[slot].held());
-            let moving = self.slots[slot].unacknowledged().saturating_sub(running + held);
+            // Leases run and are no deliveries any more.
+            let leased = self.leases.iter().filter(|(_, lease)| lease.claim.slot == slot).count();
+            let moving = (self.slots[slot].unacknowledged() + leased).saturating_sub(running + held);
             presence.show(slot, running, held, moving);
         }
     }
@@ -194,7 +209,8 @@ impl State {
     ) {
         let Message { job, ticket, envelope } = message;
         let (rank, ready_at, recoveries) = (ticket.rank, ticket.ready_at, ticket.recoveries);
-        self.open(tag, Claim { slot, consumer, id: job.id, ticket, envelope, stage: Stage::Here });
+        let stage = Stage::Here;
+        self.open(tag, Claim { slot, consumer, id: job.id, ticket, envelope, stage, long_at: now }, now);
         self.quiet_since = now;
         let here = &mut self.slots[slot];
         if rank == Rank::Again && recoveries > 0 {
@@ -209,9 +225,11 @@ impl State {
         self.show(slot);
     }
 
-    pub(super) fn standing(&self, claimed: Claimed) -> Standing {
-        let is_open = self.channel.as_ref().is_some_and(|channel| channel.is_open());
-        if claimed.generation != self.generation || !is_open {
+    pub(super) fn standing(&self, claimed: Claimed, now: Instant) -> Standing {
+        if let Some(standing) = self.leases.standing(claimed, self.terms, now) {
+            return standing;
+        }
+        if claimed.generation != self.generation || !self.is_open() {
             return Standing::Lost;
         }
         match self.ledger.get(claimed.tag).map(|claim| claim.stage) {
@@ -220,6 +238,39 @@ impl State {
             _ => Standing::Lost,
         }
     }
+
+    /// Whether a claim can be relied on at this moment.
+    pub(super) fn holds(&self, claimed: Claimed, heartbeat: Duration, now: Instant) -> bool {
+        let is_sure = self.leases.contains(claimed) || self.is_fresh(heartbeat, now);
+        is_sure && !matches!(self.standing(claimed, now), Standing::Lost)
+    }
+
+    /// A claim, whether it is a lease or not.
+    pub(super) fn claim_mut(&mut self, claimed: Claimed) -> Option<&mut Claim> {
+        match self.leases.get_mut(claimed) {
+            Some(lease) => Some(&mut lease.claim),
+            None if claimed.generation == self.generation => self.ledger.get_mut(claimed.tag),
+            None => None,
+        }
+    }
+
+    /// Everything that was handed out and has not ended, in the order in which it was.
+    pub(super) fn handed_out(&self) -> Vec<Claimed> {
+        let generation = self.generation;
+        let of_channel = self.ledger.iter().map(|(tag, claim)| (Claimed { generation, tag }, claim.stage));
+        let of_leases = self.leases.iter().map(|(claimed, lease)| (claimed, lease.claim.stage));
+        let mut out: Vec<(u64, Claimed)> = of_channel
+            .chain(of_leases)
+            .filter_map(|(claimed, stage)| match stage {
+                Stage::Out { place } | Stage::Ending { place } => Some((place, claimed)),
+                Stage::Here | Stage::Leaving => None,
+            })
+            .collect();
+        out.sort_unstable();
+        out.into_iter().map(|(_, claimed)| claimed).collect()
+    }
+
+    // ---- acknowledging
 
     /// Acknowledges claims, which ends them. The frames are out when this returns; what is returned ends when they are
     /// written. `None` if there was nothing to acknowledge.
@@ -248,204 +299,13 @@ impl State {
         }
         last
     }
-
-    // ---- fetching
-
-    /// Learns which queues are paused, if that has changed.
-    pub(super) fn look_for_pauses(&mut self, is_paused: impl Fn(&QueueName) -> bool) {
-        if self.pauses.has_changed().unwrap_or(false) {
-            self.pauses.mark_unchanged();
-            for slot in &mut self.slots {
-                slot.is_paused = is_paused(&slot.queue);
-            }
-        }
-    }
-
-    /// Takes jobs for a fetch; none while it should wait.
-    pub(super) fn take(
-        &mut self,
-        want: usize,
-        seal: &Seal,
-        is_deleted: &dyn Fn(JobId) -> bool,
-        (now, time): (Instant, Timestamp),
-    ) -> Vec<Delivery> {
-        let (mut taken, mut deleted) = (Vec::new(), Vec::new());
-        while taken.is_empty() {
-            let offers = self.offers(want, now);
-            let Some(counts) = self.mixer.mix(want, &offers) else { break };
-            for (slot, count) in self.slots.iter_mut().zip(counts) {
-                for Waiting { tag, job, ready_at, recoveries } in (0..count).map_while(|_| slot.buffer.pop()) {
-                    if is_deleted(job.id) {
-                        deleted.push(tag);
-                        continue;
-                    }
-                    let Some(claim) = self.ledger.get_mut(tag) else { continue };
-                    claim.stage = Stage::Out { place: self.handed_out };
-                    self.handed_out += 1;
-                    slot.running += 1;
-                    let receipt = seal.receipt(self.generation, tag);
-                    // A time that was past when the job was enqueued was not yet when it was ready.
-                    let ready_at = ready_at.max(job.enqueued_at).min(time);
-                    let mut delivery = Delivery::new(job, receipt, ready_at, time);
-                    delivery.recoveries = recoveries;
-                    taken.push(delivery);
-                }
-            }
-        }
-        (0..self.slots.len()).for_each(|slot| self.show(slot));
-        let _on_its_way = self.acknowledge(deleted, now);
-        taken
-    }
-
-    /// Whether the waiting fetch would get something.
-    pub(super) fn satisfies(&mut self, now: Instant) -> bool {
-        let offers = self.offers(self.wanted, now);
-        self.wanted > 0 && self.mixer.look(self.wanted, &offers).is_some()
-    }
-
-    fn offers(&self, want: usize, now: Instant) -> Vec<Offer> {
-        let fetch = self.fetch(want, now);
-        self.slots.iter().zip(self.ready()).map(|(slot, ready)| slot.offer(fetch, ready, now)).collect()
-    }
-
-    fn fetch(&self, want: usize, now: Instant) -> Fetch {
-        let is_hungry = self.wanted > 0 && now.saturating_duration_since(self.wanted_since) >= HUNGER;
-        Fetch { want, is_hungry, pool: self.pool, recent: self.pace.recent(now) }
-    }
-
-    /// How many jobs are here for a fetch before it needs more of each queue: of a strict set, what earlier queues have goes
-    /// out first.
-    fn ready(&self) -> impl Iterator<Item = usize> {
-        let mut before = 0;
-        self.slots.iter().map(move |slot| {
-            before = if self.is_strict { before + slot.ready() } else { slot.ready() };
-            before
-        })
-    }
-
-    /// The consumers that the waiting fetch needs, each with its slot.
-    pub(super) fn more_consumers(&mut self, now: Instant) -> Vec<(usize, More)> {
-        if self.wanted == 0 || self.phase != Phase::Open {
-            return Vec::new();
-        }
-        let fetch = self.fetch(self.wanted, now);
-        let slots = self.slots.iter().zip(self.ready()).enumerate();
-        slots.filter_map(|(n, (slot, ready))| Some((n, slot.more(fetch, ready, now)?))).collect()
-    }
-
-    /// A fetch begins to wait, or goes on. Says whether the session's task must be told.
-    pub(super) fn want(&mut self, jobs: usize, now: Instant) -> bool {
-        if self.wanted == 0 {
-            self.wanted_since = now;
-        }
-        self.wanted = jobs;
-        self.needs_task(now)
-    }
-
-    /// A fetch waits no more. Says whether the session's task must be told.
-    pub(super) fn want_nothing(&mut self, now: Instant) -> bool {
-        self.wanted = 0;
-        self.quiet_since = now;
-        !self.is_watched && self.gives_up_at(now).is_some()
-    }
-
-    /// Whether the session's task has something to do for a fetch that begins to wait.
-    fn needs_task(&mut self, now: Instant) -> bool {
-        self.channel.is_none() || self.next_moment(now).is_some() || !self.more_consumers(now).is_empty()
-    }
-
-    // ---- moments
-
-    /// When the session holds jobs that nobody asks for: the moment at which they go back.
-    pub(super) fn gives_up_at(&mut self, now: Instant) -> Option<Instant> {
-        let held: usize = self.slots.iter().map(Slot::held).sum();
-        if self.wanted > 0 || self.phase != Phase::Open || held == 0 {
-            return None;
-        }
-        let recent = self.pace.recent(now);
-        let patience = match self.queue_type {
-            QueueType::Quorum => IDLE_OF_QUORUM,
-            QueueType::Classic if recent >= held.max(BUSY) => IDLE_WHILE_BUSY,
-            QueueType::Classic => IDLE,
-        };
-        Some(self.quiet_since + patience)
-    }
-
-    /// When something changes by itself: a job's time comes, or a doubt ends that a fetch waits for.
-    pub(super) fn next_moment(&self, now: Instant) -> Option<Instant> {
-        let due = self.slots.iter().filter_map(|slot| slot.early.next());
-        let doubts = self.slots.iter().filter(|_| self.wanted > 0).filter_map(|slot| slot.doubt(now).1);
-        let fetch = self.fetch(self.wanted, now);
-        let starves = |(slot, ready): (&Slot, usize)| slot.starves(fetch, ready, now);
-        let hunger = self.slots.iter().zip(self.ready()).any(starves).then(|| self.wanted_since + HUNGER);
-        due.chain(doubts).chain(hunger).min()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use goose_core::broker::QueueSet;
-    use goose_core::{Job, JobName, Payload, QueueName};
-
+    use super::super::bench::{Bench, HEARTBEAT};
     use super::super::test_channel::TestChannel;
     use super::*;
-
-    const HEARTBEAT: Duration = Duration::from_secs(6);
-
-    struct Bench {
-        state: State,
-        channel: Arc<TestChannel>,
-        seal: Seal,
-        now: Instant,
-        tags: u64,
-    }
-
-    impl Bench {
-        fn new(set: QueueSet) -> Self {
-            let (now, channel) = (Instant::now(), Arc::new(TestChannel::default()));
-            let mut state =
-                State::new(&ConsumerOptions::new(set, 5), QueueType::Classic, watch::Sender::new(0).subscribe(), now);
-            state.begin(Arc::clone(&channel) as Arc<dyn Channel>, now);
-            Self { state, channel, seal: Seal::new(), now, tags: 0 }
-        }
-
-        fn one() -> Self {
-            Self::new(QueueSet::one(QueueName::default()))
-        }
-
-        /// A consumer whose first burst has come.
-        fn consume(&mut self, slot: usize, number: u64, limit: u16) {
-            self.state.slots[slot].consume(number, limit);
-            self.state.slots[slot].is_proved(number);
-        }
-
-        fn arrive(&mut self, slot: usize, consumer: u64, hold: Duration) -> JobId {
-            self.tags += 1;
-            let mut job = Job::new(JobName::new("a").unwrap(), QueueName::default(), Payload::message_pack(vec![1]));
-            job.enqueued_at = Timestamp::EPOCH;
-            let (id, ticket) = (job.id, Ticket::now(Rank::Normal, Timestamp::from_millis(5)));
-            let message = Message { job, ticket, envelope: Arc::from([]) };
-            self.state.keep(self.tags, Source { slot, consumer }, message, hold, self.now);
-            id
-        }
-
-        fn take(&mut self, want: usize) -> Vec<Delivery> {
-            self.take_but(want, &|_| false)
-        }
-
-        fn take_but(&mut self, want: usize, is_deleted: &dyn Fn(JobId) -> bool) -> Vec<Delivery> {
-            self.state.take(want, &self.seal, is_deleted, (self.now, Timestamp::from_millis(9)))
-        }
-
-        fn more(&mut self) -> Vec<(usize, u16)> {
-            let more = self.state.more_consumers(self.now);
-            more.into_iter().map(|(slot, more)| (slot, more.limit)).collect()
-        }
-
-        fn standing(&self, delivery: &Delivery) -> bool {
-            matches!(self.state.standing(self.seal.read(&delivery.receipt).unwrap()), Standing::Held { .. })
-        }
-    }
 
     #[test]
     fn a_job_is_held_from_its_fetch_to_its_acknowledgement() {
@@ -471,7 +331,7 @@ mod tests {
         bench.consume(0, 1, 5);
         bench.arrive(0, 1, Duration::ZERO);
         let forged = bench.seal.receipt(0, 1);
-        assert!(matches!(bench.state.standing(bench.seal.read(&forged).unwrap()), Standing::Lost));
+        assert!(matches!(bench.state.standing(bench.seal.read(&forged).unwrap(), bench.now), Standing::Lost));
         let taken = bench.take(1);
         assert!(bench.standing(&taken[0]));
         bench.channel.end();
@@ -483,63 +343,6 @@ mod tests {
         bench.arrive(0, 1, Duration::ZERO);
         bench.take(2);
         assert!(!bench.standing(&taken[0]), "another job has the same tag now");
-    }
-
-    #[test]
-    fn a_deleted_job_is_acknowledged_and_not_handed_out() {
-        let mut bench = Bench::one();
-        bench.consume(0, 1, 5);
-        let ids: Vec<JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
-        // All that a first look found was deleted: it looks again.
-        let taken = bench.take_but(1, &|id| id == ids[0]);
-        assert_eq!(taken[0].job.id, ids[1]);
-        assert_eq!(bench.channel.acks(), [(1, false)]);
-        assert!(bench.take_but(1, &|_| true).is_empty());
-    }
-
-    #[test]
-    fn an_early_job_is_handed_out_at_its_moment_and_makes_room_for_others_meanwhile() {
-        let mut bench = Bench::one();
-        bench.consume(0, 1, 1);
-        bench.arrive(0, 1, Duration::from_millis(30));
-        bench.state.wanted = 1;
-        assert!(!bench.state.satisfies(bench.now));
-        assert_eq!(bench.more(), [(0, 1)]);
-        let due = bench.now + Duration::from_millis(30);
-        assert_eq!(bench.state.next_moment(bench.now), Some(due));
-        bench.state.slots[0].wake(due);
-        assert!(bench.state.satisfies(due));
-    }
-
-    #[test]
-    fn what_nobody_asks_for_is_given_up_after_a_moment() {
-        let mut bench = Bench::one();
-        bench.consume(0, 1, 4);
-        assert_eq!(bench.state.gives_up_at(bench.now), None, "there is nothing");
-        for _ in 0..3 {
-            bench.arrive(0, 1, Duration::ZERO);
-        }
-        assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE));
-        bench.state.wanted = 1;
-        assert_eq!(bench.state.gives_up_at(bench.now), None, "a fetch waits");
-        bench.take(2);
-        // Claims end quickly: there will be a fetch.
-        bench.state.pace.ended(BUSY, bench.now);
-        bench.state.want_nothing(bench.now);
-        assert_eq!(bench.state.gives_up_at(bench.now), Some(bench.now + IDLE_WHILE_BUSY));
-        assert!(bench.state.want_nothing(bench.now), "somebody must look after it");
-        bench.state.phase = Phase::Stopping;
-        assert_eq!(bench.state.gives_up_at(bench.now), None, "it goes back anyway");
-    }
-
-    #[test]
-    fn later_queues_of_a_strict_set_need_no_room_for_what_earlier_ones_have() {
-        let mut bench = Bench::new(QueueSet::strict(["a", "b", "c"]).unwrap());
-        (0..3).for_each(|slot| bench.consume(slot, 1, 1));
-        bench.arrive(1, 1, Duration::ZERO);
-        bench.arrive(2, 1, Duration::ZERO);
-        bench.state.wanted = 2;
-        assert_eq!(bench.more(), [(0, 1), (1, 1)]);
     }
 
     #[test]

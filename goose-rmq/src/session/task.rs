@@ -15,11 +15,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::errands::{self, Errand, Patience};
 use super::hand_back;
 use super::intake::{self, Source};
+use super::lease::Leases;
 use super::shared::{End, Shared};
-use super::state::Phase;
+use super::state::{Phase, State};
 use super::window::More;
 use super::wires::{self, Change, Ended, Event, Wire};
-use super::{connect, probe, surroundings};
+use super::{connect, long, probe, surroundings};
 use crate::amqp::{Channel, Delivered};
 
 /// The pauses between attempts to open a channel, or to restore a queue that was deleted.
@@ -111,6 +112,7 @@ impl Task {
         if state.phase == Phase::Ended {
             return None;
         }
+        self.keep_leases(&mut state, now);
         let is_open = state.channel.as_ref().is_some_and(|channel| channel.is_open());
         if state.channel.is_some() && !is_open {
             drop(state);
@@ -118,13 +120,14 @@ impl Task {
             state = session.state();
         }
         let Some(channel) = state.channel.clone() else {
-            if state.phase.is_ending() {
-                // Everything has gone back by itself.
-                return None;
-            }
+            let (is_ending, next) = (state.phase.is_ending(), state.next_moment(now));
             drop(state);
+            if is_ending {
+                // All but the leases has gone back by itself.
+                return self.end_step(now);
+            }
             self.connect();
-            return Some(Until::Woken);
+            return Some(Until::Woken.or(next));
         };
         state.look_for_pauses(|queue| surroundings::is_paused(&session.inner, queue));
         state.slots.iter_mut().for_each(|slot| slot.wake(now));
@@ -192,8 +195,11 @@ impl Task {
 
     fn take_in(&mut self, came: &mut Came) {
         if !came.delivered.is_empty() {
-            let errands = intake::take_in(&self.session, std::mem::take(&mut came.delivered));
+            let (errands, leases) = intake::take_in(&self.session, std::mem::take(&mut came.delivered));
             self.send(errands);
+            if !leases.is_empty() {
+                self.calls.spawn(long::clear_away(Arc::clone(&self.session), leases));
+            }
         }
         for Ended { slot, number, by_the_server } in came.ended.drain(..) {
             if by_the_server {
@@ -226,6 +232,16 @@ impl Task {
             Event::Restored(slot) => session.state().slots[slot].is_missing = false,
             Event::CannotRestore(error) => self.fail(error),
             Event::HandedBack(outcome) => self.handed_back(outcome),
+        }
+    }
+
+    /// Turns claims that have been held for long into leases, and renews those.
+    fn keep_leases(&mut self, state: &mut State, now: Instant) {
+        for claimed in state.long_claims(now) {
+            self.calls.spawn(long::turn_into_lease(Arc::clone(&self.session), claimed));
+        }
+        for claimed in state.leases.due(state.terms, now) {
+            self.calls.spawn(long::renew(Arc::clone(&self.session), claimed));
         }
     }
 
@@ -262,6 +278,7 @@ impl Task {
             probe.abort();
         }
         self.wires.iter_mut().for_each(|wire| *wire = Wire::default());
+        self.ending.begin_again();
         let mut state = self.session.state();
         let lost = state.ledger.len();
         if let Some(channel) = state.channel.clone().filter(|channel| channel.is_open()) {
@@ -364,6 +381,7 @@ impl Drop for Task {
     fn drop(&mut self) {
         let mut state = self.session.state();
         state.phase = Phase::Ended;
+        state.leases = Leases::default();
         state.lose(Instant::now());
         let presence = state.presence.take();
         drop(state);

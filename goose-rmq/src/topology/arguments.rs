@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use goose_core::QueueName;
+
 use super::Names;
 use crate::amqp::{Table, Value};
 use crate::delay::UNIT;
@@ -16,6 +18,9 @@ use crate::options::QueueType;
 /// Positive on every version: -1 means "at the first time" before 4.0. And there has to be one: without it, quorum queues
 /// put what comes back behind everything else.
 const DELIVERY_LIMIT: i64 = 50;
+
+/// How much longer than its job the queue of a lease lasts.
+const LEASE_QUEUE_OUTLIVES: u32 = 10;
 
 /// How many nodes hold a copy of a quorum queue.
 const REPLICAS: i64 = 3;
@@ -60,6 +65,22 @@ impl Arguments {
     }
 
     /// The queue of what could not be routed.
+    /// Of the queue of a lease of this length: its job goes back as if it were due, so that it is not dropped if its queue is
+    /// gone. The queue outlives the job by far, so that it is never the queue that goes first; then it goes by itself.
+    pub(super) fn lease(&self, names: &Names, home: &QueueName, length: Duration) -> Table {
+        let millis = |time: Duration| Value::Int(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let mut table = match self.queue_type {
+            QueueType::Classic => {
+                table([("x-queue-type", text("classic")), ("x-dead-letter-exchange", text(&names.due()))])
+            }
+            QueueType::Quorum => at_least_once(&names.due()),
+        };
+        table.insert("x-dead-letter-routing-key".to_owned(), text(&names.key_when_due(home)));
+        table.insert("x-message-ttl".to_owned(), millis(length));
+        table.insert("x-expires".to_owned(), millis(length * LEASE_QUEUE_OUTLIVES));
+        table
+    }
+
     pub(super) fn unroutable(&self) -> Table {
         match self.queue_type {
             QueueType::Classic => table([("x-queue-type", text("classic"))]),

@@ -13,6 +13,7 @@ mod on_a_server;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use goose_core::{BoxFuture, Error, ErrorKind, QueueName, Result};
 use parking_lot::Mutex;
@@ -134,6 +135,11 @@ impl Topology {
     /// Forgets everything: an exchange is gone, and perhaps more.
     pub(crate) fn forget_all(&self) {
         self.known(|known| *known = Known { epoch: known.epoch, ..Known::default() });
+    }
+
+    /// The arguments of the queue of a lease of this length, of a job of this queue.
+    pub(crate) fn of_lease(&self, home: &QueueName, length: Duration) -> Table {
+        self.arguments.lease(&self.names, home, length)
     }
 
     fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use goose_core::QueueName;
+use goose_core::{JobId, QueueName};
 
 use crate::delay::{LEVELS, Path};
 
@@ -66,6 +66,21 @@ impl Names {
     /// The exchange through which a quorum queue sends what it gives up to the dead.
     pub(crate) fn dead_letters(&self) -> String {
         format!("{}/dead-letters", self.root)
+    }
+
+    /// The queue of the lease of a job that takes long, see `session::lease`. No two leases have the same number.
+    pub(crate) fn lease(&self, job: JobId, number: u32) -> String {
+        format!("{}/lease/{job}/{number}", self.root)
+    }
+
+    /// Whether a queue is that of a lease.
+    pub(crate) fn is_lease(&self, queue: &str) -> bool {
+        queue.strip_prefix(&*self.root).is_some_and(|name| name.starts_with("/lease/"))
+    }
+
+    /// The routing key of a message for this queue that has come to [`due`](Self::due).
+    pub(crate) fn key_when_due(&self, queue: &QueueName) -> String {
+        word(queue)
     }
 
     /// Addresses a message: exchange and routing key for this path to this queue.

@@ -69,7 +69,8 @@ async fn every_job_is_in_exactly_one_state(stage: Stage) -> Checked {
 async fn counts_follow_a_job_through_its_life(stage: Stage) -> Checked {
     let (broker, jobs) = (stage.broker().await?, queue("jobs")?);
     let session = stage.session(&broker, &jobs).await?;
-    stage.enqueue(&broker, vec![delayed(&jobs, 0, Duration::from_millis(200))?]).await?;
+    // Long enough to be counted before it is over, by a broker that has to make its queues first, on a busy machine.
+    stage.enqueue(&broker, vec![delayed(&jobs, 0, Duration::from_millis(1_500))?]).await?;
     ensure_eq!(states(&broker, "jobs").await?, [0, 1, 0, 0], "the states after scheduling");
     let taken = session.take_one().await?;
     ensure_eq!(states(&broker, "jobs").await?, [0, 0, 1, 0], "the states while running");
