@@ -233,7 +233,14 @@ impl<'a> Scene<'a> {
             missing.is_empty()
         };
         let left = self.time_left();
-        self.lab.until(left, "every acknowledged job to finish", all_finished).await?;
+        let finished = self.lab.until(left, "every acknowledged job to finish", all_finished).await;
+        if let (Err(error), Some(rabbit)) = (&finished, self.lab.rabbit()) {
+            // Whether the rest is still there.
+            let mut queues = rabbit.queues();
+            queues.retain(|queue| queue.messages > 0);
+            return Err(format!("{error}; {queues:?}").into());
+        }
+        finished?;
         // Jobs that failed once wait for their second attempt.
         let left = self.time_left();
         self.lab.until_idle(left).await
