@@ -17,6 +17,7 @@ mod lost_answers;
 mod payloads;
 mod refused;
 mod rights;
+mod rights_of_many;
 mod server_events;
 mod shutdown;
 mod slow_link;
@@ -76,6 +77,8 @@ fn main() -> ExitCode {
         refused::a_password_that_is_rotated(),
         rights::the_least_rights_are_enough_for_everything(),
         rights::the_least_rights_allow_nothing_else(),
+        rights_of_many::the_least_rights_are_enough_on_a_cluster(),
+        rights_of_many::the_least_rights_are_enough_with_sentinels(),
         tenants::tenants_see_nothing_of_each_other(),
         lost_answers::an_enqueue_whose_answer_is_lost(),
         lost_answers::a_fetch_whose_answer_is_lost(),

@@ -14,7 +14,7 @@ use crate::stage::{Chore, PATIENCE, Stage, all_done, until};
 use crate::{Outcome, Played, ensure};
 
 /// Every command that is sent or that a script calls. Each is needed: see below.
-const RIGHTS: &str = "\
+pub(crate) const RIGHTS: &str = "\
     +evalsha +script|load +info +bzpopmin +time +type \
     +hdel +hexists +hget +hgetall +hincrby +hlen +hmget +hset \
     +llen +lpop +lpush +lrange +rpush \

@@ -23,7 +23,6 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.unwrap_or_else(|_| panic!("{what} took too long"))
 }
 
-/// Starts a call without waiting for it.
 /// What the future answers if it is ready at its first poll: the engine runs on a thread of its own and may be quick.
 async fn poll_once<T>(future: &mut goose_core::BoxFuture<'_, T>) -> Option<T> {
     std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -39,6 +38,31 @@ async fn fetch(consumer: &dyn Consumer, n: usize) -> Vec<Delivery> {
 
 async fn done(consumer: &dyn Consumer, delivery: &Delivery) -> Result<(), SettleError> {
     consumer.settle(&[Settlement::new(delivery.receipt, Verdict::Done)]).await.pop().unwrap()
+}
+
+/// A fetch that was given up leaves what it claimed to the next one, which may not come before a pause.
+#[tokio::test]
+async fn what_was_claimed_and_not_fetched_goes_back_before_a_pause_is_answered() {
+    let broker = SqliteBroker::in_memory().await.unwrap();
+    let consumer = broker.consume(options()).await.unwrap();
+    let other = QueueName::new("other").unwrap();
+    let counts = async || broker.statistics().unwrap().queues().await.unwrap().remove(0);
+    let jobs: Vec<Job> = (0..3).map(|_| job()).collect();
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    let mut given_up = consumer.fetch(3);
+    assert!(poll_once(&mut given_up).await.is_none());
+    broker.enqueue(jobs).await.unwrap();
+    assert_eq!((counts().await.ready, counts().await.running), (0, 3));
+    drop(given_up);
+    let paused = broker.paused_queues().unwrap();
+    assert!(paused.pause(&other).await.unwrap());
+    assert_eq!(counts().await.running, 3, "that was another queue");
+    assert!(paused.pause(&QueueName::default()).await.unwrap());
+    assert_eq!((counts().await.ready, counts().await.running), (3, 0));
+    assert_eq!(broker.check_consistency().await.unwrap(), Vec::<String>::new());
+    assert!(paused.resume(&QueueName::default()).await.unwrap());
+    let came: Vec<_> = fetch(&*consumer, 3).await.iter().map(|delivery| delivery.job.id).collect();
+    assert_eq!(came, ids);
 }
 
 #[tokio::test]
