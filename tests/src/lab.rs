@@ -251,6 +251,7 @@ impl Lab {
         let mut left = Leftovers::of(&*broker).await?;
         broker.close().await?;
         left.complaints = brokers::complaints(&self.address).await?;
+        left.keeps_copies = matches!(self.address, Address::Rabbit { .. });
         Ok(judge(self.entries()?, &left))
     }
 }

@@ -82,6 +82,8 @@ pub struct Leftovers {
     pub present: HashSet<JobId>,
     /// How many jobs are claimed.
     pub claimed: u64,
+    /// Whether a job may be there twice under one id, so that a second copy has retries of its own.
+    pub keeps_copies: bool,
     /// What the broker finds wrong with its own data.
     pub complaints: Vec<String>,
 }
@@ -119,7 +121,7 @@ impl Leftovers {
         }
         let statistics = require(broker, "statistics", broker.statistics())?;
         let claimed = statistics.queues().await?.iter().map(|counts| counts.running).sum();
-        Ok(Self { present, claimed, complaints: Vec::new() })
+        Ok(Self { present, claimed, keeps_copies: false, complaints: Vec::new() })
     }
 }
 
@@ -167,15 +169,22 @@ pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
             start <= to.saturating_add(GRACE) && end.is_none_or(|end| end.saturating_add(GRACE) >= *from)
         })
     };
+    let mut starts: Vec<_> = starts.into_iter().collect();
+    starts.sort_unstable_by_key(|(of, _)| *of);
+    let mut copied = HashSet::new();
     for ((id, attempt), mut starts) in starts {
         starts.sort_by_key(|(_, at)| *at);
+        // A copy that is explained goes its own way, through all its attempts.
+        let is_copied = left.keeps_copies && copied.contains(&id);
         // Each start but the last must have been cut short by a fault.
         let again = starts.len() - 1;
         for (pid, at) in &starts[..again] {
             if hurt_since(pid, at) {
                 findings.doubled_by_fault += 1;
-            } else if ran_into_outage(id, attempt, *pid, *at) {
+                copied.insert(id);
+            } else if is_copied || ran_into_outage(id, attempt, *pid, *at) {
                 findings.doubled_by_outage += 1;
+                copied.insert(id);
             } else {
                 findings.doubled_without_fault.push(id);
             }
@@ -266,6 +275,28 @@ mod tests {
         assert_eq!(doubled(12_100, Some(12_200)), (1, 0));
         assert_eq!(doubled(9_000, Some(9_100)), (0, 1));
         assert_eq!(doubled(13_000, Some(13_100)), (0, 1));
+    }
+
+    #[test]
+    fn a_copy_that_an_outage_explains_is_followed_through_its_attempts_where_there_are_copies() {
+        let doubled = |keeps_copies| {
+            let id = JobId::new();
+            let entries = [
+                started(id, 1, 1, 10_500),
+                started(id, 2, 1, 13_000),
+                started(id, 2, 2, 20_000),
+                started(id, 2, 2, 21_000),
+                Entry::Outage {
+                    what: "killed".to_owned(),
+                    from: Timestamp::from_millis(10_000),
+                    to: Timestamp::from_millis(12_000),
+                },
+            ];
+            let findings = judge(&entries, &Leftovers { keeps_copies, ..Leftovers::default() });
+            (findings.doubled_by_outage, findings.doubled_without_fault.len())
+        };
+        assert_eq!(doubled(true), (2, 0));
+        assert_eq!(doubled(false), (1, 1));
     }
 
     #[test]

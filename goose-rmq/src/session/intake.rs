@@ -45,7 +45,7 @@ enum Sorted {
 /// Takes in deliveries; returns what must be done for those that are no jobs for a fetch, and the queues of leases that
 /// have run out.
 pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> (Vec<Errand>, Vec<String>) {
-    let mut sorter = Sorter { session, clock: SystemClock.now(), suspects: 0, leases: Vec::new() };
+    let mut sorter = Sorter { session, clock: SystemClock.now(), leases: Vec::new() };
     let mut sort = |(from, delivered): (Source, Delivered)| (from, delivered.tag, sorter.sort(from, delivered));
     // Reading takes a while and needs no lock.
     let sorted: Vec<(Source, u64, Sorted)> = delivered.into_iter().map(&mut sort).collect();
@@ -76,8 +76,6 @@ pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> 
 struct Sorter<'a> {
     session: &'a Shared,
     clock: Timestamp,
-    /// How many of them may have killed their workers, so far.
-    suspects: u32,
     /// The queues of leases that ran out.
     leases: Vec<String>,
 }
@@ -129,10 +127,7 @@ impl Sorter<'_> {
         let id = message.job.id;
         let news = News::Recovered { id, recoveries };
         if recoveries >= SUSPECT_FROM {
-            // Apart from each other as well: all but one of those that come back together are innocent.
-            let apart = (options.heartbeat / 2 * self.suspects).min(LONGEST_PAUSE);
-            let pause = (options.heartbeat * (recoveries - 1)).min(LONGEST_PAUSE) + apart;
-            self.suspects += 1;
+            let pause = self.until_suspects_turn((options.heartbeat * (recoveries - 1)).min(LONGEST_PAUSE));
             return self.send_later(from, tag, message, pause, Precision::Rough, news);
         }
         if is_counted {
@@ -141,6 +136,17 @@ impl Sorter<'_> {
             return Sorted::Keep(message, left);
         }
         self.send(from, tag, message, Path::NOW, news)
+    }
+
+    /// A pause at least so long, and apart from those of other suspects: all but one of those that come back from one crash
+    /// are innocent, and must not meet the guilty one again. They come to us in several bursts.
+    fn until_suspects_turn(&self, pause: Duration) -> Duration {
+        let now = Instant::now();
+        let mut state = self.session.state();
+        let turn =
+            state.suspects_from.map_or(now + pause, |free| free.max(now + pause)).min(now + pause + LONGEST_PAUSE);
+        state.suspects_from = Some(turn + self.session.heartbeat() / 2);
+        turn - now
     }
 
     /// A job that was taken from too many dead sessions.

@@ -28,8 +28,17 @@ use crate::outbox;
 /// One answer per settlement, in order.
 type Answers = Vec<Result<(), SettleError>>;
 
-/// Ends claims; one answer per settlement, in order.
+/// Ends claims; one answer per settlement, in order. At the end of a session the process may end as soon as it is answered.
 pub(super) async fn settle(session: &Arc<Shared>, settlements: &[Settlement]) -> Answers {
+    let answers = settle_now(session, settlements).await;
+    let is_ending = session.state().phase.is_ending();
+    if is_ending && !settlements.is_empty() {
+        session.heard().await;
+    }
+    answers
+}
+
+async fn settle_now(session: &Arc<Shared>, settlements: &[Settlement]) -> Answers {
     if settlements.is_empty() {
         return Vec::new();
     }

@@ -91,6 +91,8 @@ pub(super) struct State {
     /// For whoever waits for the end.
     pub(super) stop_error: Option<Error>,
     pub(super) losses: u64,
+    /// When the next job may come back that is suspected of killing its workers.
+    pub(super) suspects_from: Option<Instant>,
     pub(super) last_error: Option<String>,
     /// Told when queues may have been paused or resumed.
     pub(super) pauses: watch::Receiver<u64>,
@@ -133,6 +135,7 @@ impl State {
             failure: None,
             stop_error: None,
             losses: 0,
+            suspects_from: None,
             last_error: None,
             pauses,
             presence: None,

@@ -4,11 +4,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is how the lab follows it")]
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use goose_tests::brokers::{self, Address, Settings};
 use goose_tests::chore;
 use goose_tests::flags::Flags;
+use goose_tests::lab::PATIENCE;
 use goose_tests::ledger::Ledger;
 use goose_tests::warnings::WarningCount;
 use goose_worker::Worker;
@@ -28,7 +30,7 @@ fn work() -> goose_tests::Result<()> {
     let log = WarningCount::install()?;
     let mut flags = Flags::parse(std::env::args().skip(1))?;
     let address: Address = flags.require("broker")?;
-    let ledger = Ledger::open(flags.require::<String>("ledger")?)?;
+    let ledger: String = flags.require("ledger")?;
     let concurrency = flags.take("concurrency")?.unwrap_or(10);
     let prefetch = flags.take("prefetch")?;
     let threads = flags.take("threads")?.unwrap_or(2);
@@ -39,15 +41,24 @@ fn work() -> goose_tests::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         let broker = brokers::open_when_there(&address, Settings { lease }).await?;
-        let mut worker = Worker::builder(broker)
-            .concurrency(concurrency)
-            .grace_period(grace_period)
-            .state(ledger)
-            .handle(chore::run);
-        if let Some(prefetch) = prefetch {
-            worker = worker.prefetch(prefetch);
-        }
-        let worker = worker.start().await?;
+        let mut again = tokio::time::interval(Duration::from_millis(50));
+        let end = Instant::now() + PATIENCE;
+        let worker = loop {
+            again.tick().await;
+            let mut worker = Worker::builder(Arc::clone(&broker))
+                .concurrency(concurrency)
+                .grace_period(grace_period)
+                .state(Ledger::open(&ledger)?)
+                .handle(chore::run);
+            if let Some(prefetch) = prefetch {
+                worker = worker.prefetch(prefetch);
+            }
+            // As a process does that its supervisor starts again.
+            match worker.start().await {
+                Err(error) if error.is_retryable() && Instant::now() < end => {}
+                started => break started?,
+            }
+        };
         println!("ready");
         closed_stdin().await?;
         worker.stop().await?;

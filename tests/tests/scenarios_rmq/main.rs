@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         // The longest first.
         "classic": flow::twenty_thousand_jobs_on_two_workers(CLASSIC),
         "quorum": flow::twenty_thousand_jobs_on_two_workers(QUORUM),
+        "classic": flow::five_thousand_jobs_with_faults(CLASSIC),
+        "quorum": flow::five_thousand_jobs_with_faults(QUORUM),
         "classic": poison::a_job_that_kills_its_workers_dies_and_the_others_live(CLASSIC),
         "quorum": poison::a_job_that_kills_its_workers_dies_and_the_others_live(QUORUM),
         "classic": killed::a_worker_with_one_job_in_flight(CLASSIC),
