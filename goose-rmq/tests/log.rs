@@ -47,6 +47,18 @@ async fn take(consumer: &dyn Consumer) -> Delivery {
     tokio::time::timeout(LIMIT, consumer.fetch(1)).await.expect("a job in time").unwrap().pop().unwrap()
 }
 
+/// Takes the next job that has not ended. A classic queue writes acknowledgements down a moment late, so jobs that ended just
+/// before the server was killed may come again: a copy, never a job that was deleted or is paused.
+async fn take_another_than(ended: &[JobId], consumer: &dyn Consumer) -> Delivery {
+    loop {
+        let delivery = take(consumer).await;
+        if !ended.contains(&delivery.job.id) {
+            return delivery;
+        }
+        settle(consumer, &delivery, Verdict::Done).await;
+    }
+}
+
 async fn nothing_comes(consumer: &dyn Consumer) {
     let came = tokio::time::timeout(QUIET, consumer.fetch(1)).await;
     assert!(came.is_err(), "{came:?}");
@@ -225,8 +237,11 @@ async fn after_a_restart_of_the_server(rabbit: &mut Rabbit) {
     // The same process goes on, and a new one knows as much.
     let late = open(rabbit, "restart").await;
     let fresh = consume(&late, &["paused", "jobs"]).await;
-    let delivery = take(&*fresh).await;
-    assert_eq!(delivery.job.id, kept.id, "neither the deleted job nor that of the paused queue");
+    let ended = [done.job.id, buried.job.id];
+    let delivery = take_another_than(&ended, &*fresh).await;
+    let others = [("deleted", deleted), ("paused", paused)];
+    let other = others.iter().find(|(_, id)| *id == delivery.job.id);
+    assert_eq!(delivery.job.id, kept.id, "neither the deleted job nor that of the paused queue: {other:?}");
     settle(&*fresh, &delivery, Verdict::Done).await;
     for handle in [&late, &broker] {
         eventually("the connections are there", async || handle.dead_jobs().unwrap().size().await.is_ok()).await;
@@ -239,8 +254,11 @@ async fn after_a_restart_of_the_server(rabbit: &mut Rabbit) {
         assert_eq!((totals.enqueued, totals.died), (5, 1));
     }
     assert!(broker.paused_queues().unwrap().resume(&queue("paused")).await.unwrap());
-    assert_eq!(take(&*fresh).await.job.id, paused);
-    nothing_comes(&*fresh).await;
+    assert_eq!(take_another_than(&ended, &*fresh).await.job.id, paused);
+    while let Ok(came) = tokio::time::timeout(QUIET, fresh.fetch(1)).await {
+        let id = came.unwrap().pop().unwrap().job.id;
+        assert!(ended.contains(&id), "{id} came again");
+    }
     broker.close().await.unwrap();
     late.close().await.unwrap();
 }
