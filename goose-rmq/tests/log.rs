@@ -13,7 +13,7 @@ use goose_core::broker::{
     Broker, Consumer, ConsumerOptions, DeathCause, DeathReason, Delivery, QueueSet, SettleError, Settlement, Verdict,
 };
 use goose_core::{ErrorKind, Job, JobId, JobName, Payload, QueueName, Schedule};
-use goose_rmq::{RmqBroker, RmqOptions};
+use goose_rmq::{QueueType, RmqBroker, RmqOptions};
 use goose_services::rabbit::Rabbit;
 
 /// What happens at once takes longer on a busy machine.
@@ -125,6 +125,24 @@ async fn a_server_that_has_lost_its_streams_is_told_from_a_slow_one_and_can_be_r
     assert!(late.paused_queues().unwrap().pause(&queue("jobs")).await.unwrap());
     broker.close().await.unwrap();
     late.close().await.unwrap();
+}
+
+/// The server says zero instead of an error when the leader of a quorum queue takes longer than 250 ms.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_queue_whose_leader_is_slow_is_not_counted_as_empty() {
+    let rabbit = Rabbit::start();
+    let options = RmqOptions::new(rabbit.url()).prefix("slow").queue_type(QueueType::Quorum);
+    let broker = options.open().await.unwrap();
+    enqueue(&broker, job("jobs")).await;
+    let ready = async || broker.statistics().unwrap().queues().await.unwrap()[0].ready;
+    assert_eq!(ready().await, 1);
+    rabbit.eval(
+        "[Leader] = [element(1, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(), \
+         amqqueue:get_type(Q) =:= rabbit_quorum_queue, element(4, amqqueue:get_name(Q)) =:= <<\"slow/v1/queue/jobs\">>], \
+         ok = sys:suspend(Leader), spawn(fun() -> timer:sleep(700), sys:resume(Leader) end)",
+    );
+    assert_eq!(ready().await, 1);
+    broker.close().await.unwrap();
 }
 
 async fn while_the_server_takes_nothing_in(rabbit: &Rabbit) {
