@@ -13,7 +13,7 @@ use goose_core::broker::{
     Broker, Consumer, ConsumerOptions, DeathCause, DeathReason, Delivery, QueueSet, SettleError, Settlement, Verdict,
 };
 use goose_core::{ErrorKind, Job, JobId, JobName, Payload, QueueName, Schedule};
-use goose_rmq::{RmqBroker, RmqOptions};
+use goose_rmq::{QueueType, RmqBroker, RmqOptions};
 use goose_services::rabbit::Rabbit;
 
 /// What happens at once takes longer on a busy machine.
@@ -45,6 +45,18 @@ async fn consume(broker: &RmqBroker, queues: &[&str]) -> Box<dyn Consumer> {
 
 async fn take(consumer: &dyn Consumer) -> Delivery {
     tokio::time::timeout(LIMIT, consumer.fetch(1)).await.expect("a job in time").unwrap().pop().unwrap()
+}
+
+/// Takes the next job that has not ended. A classic queue writes acknowledgements down a moment late, so jobs that ended just
+/// before the server was killed may come again: a copy, never a job that was deleted or is paused.
+async fn take_another_than(ended: &[JobId], consumer: &dyn Consumer) -> Delivery {
+    loop {
+        let delivery = take(consumer).await;
+        if !ended.contains(&delivery.job.id) {
+            return delivery;
+        }
+        settle(consumer, &delivery, Verdict::Done).await;
+    }
 }
 
 async fn nothing_comes(consumer: &dyn Consumer) {
@@ -113,6 +125,24 @@ async fn a_server_that_has_lost_its_streams_is_told_from_a_slow_one_and_can_be_r
     assert!(late.paused_queues().unwrap().pause(&queue("jobs")).await.unwrap());
     broker.close().await.unwrap();
     late.close().await.unwrap();
+}
+
+/// The server says zero instead of an error when the leader of a quorum queue takes longer than 250 ms.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_queue_whose_leader_is_slow_is_not_counted_as_empty() {
+    let rabbit = Rabbit::start();
+    let options = RmqOptions::new(rabbit.url()).prefix("slow").queue_type(QueueType::Quorum);
+    let broker = options.open().await.unwrap();
+    enqueue(&broker, job("jobs")).await;
+    let ready = async || broker.statistics().unwrap().queues().await.unwrap()[0].ready;
+    assert_eq!(ready().await, 1);
+    rabbit.eval(
+        "[Leader] = [element(1, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(), \
+         amqqueue:get_type(Q) =:= rabbit_quorum_queue, element(4, amqqueue:get_name(Q)) =:= <<\"slow/v1/queue/jobs\">>], \
+         ok = sys:suspend(Leader), spawn(fun() -> timer:sleep(700), sys:resume(Leader) end)",
+    );
+    assert_eq!(ready().await, 1);
+    broker.close().await.unwrap();
 }
 
 async fn while_the_server_takes_nothing_in(rabbit: &Rabbit) {
@@ -225,8 +255,11 @@ async fn after_a_restart_of_the_server(rabbit: &mut Rabbit) {
     // The same process goes on, and a new one knows as much.
     let late = open(rabbit, "restart").await;
     let fresh = consume(&late, &["paused", "jobs"]).await;
-    let delivery = take(&*fresh).await;
-    assert_eq!(delivery.job.id, kept.id, "neither the deleted job nor that of the paused queue");
+    let ended = [done.job.id, buried.job.id];
+    let delivery = take_another_than(&ended, &*fresh).await;
+    let others = [("deleted", deleted), ("paused", paused)];
+    let other = others.iter().find(|(_, id)| *id == delivery.job.id);
+    assert_eq!(delivery.job.id, kept.id, "neither the deleted job nor that of the paused queue: {other:?}");
     settle(&*fresh, &delivery, Verdict::Done).await;
     for handle in [&late, &broker] {
         eventually("the connections are there", async || handle.dead_jobs().unwrap().size().await.is_ok()).await;
@@ -239,8 +272,11 @@ async fn after_a_restart_of_the_server(rabbit: &mut Rabbit) {
         assert_eq!((totals.enqueued, totals.died), (5, 1));
     }
     assert!(broker.paused_queues().unwrap().resume(&queue("paused")).await.unwrap());
-    assert_eq!(take(&*fresh).await.job.id, paused);
-    nothing_comes(&*fresh).await;
+    assert_eq!(take_another_than(&ended, &*fresh).await.job.id, paused);
+    while let Ok(came) = tokio::time::timeout(QUIET, fresh.fetch(1)).await {
+        let id = came.unwrap().pop().unwrap().job.id;
+        assert!(ended.contains(&id), "{id} came again");
+    }
     broker.close().await.unwrap();
     late.close().await.unwrap();
 }

@@ -10,14 +10,22 @@ mod statistics;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use goose_core::{Error, ErrorKind, Result};
 
+use crate::amqp::QueueState;
 use crate::dead::Dead;
 use crate::error::closed;
 use crate::log::Log;
 use crate::stream::Wires;
 use crate::topology::Topology;
+
+/// How long the server waits for the leader of a quorum queue. Then it says that there are no messages and no consumers.
+const GIVES_UP: Duration = Duration::from_millis(250);
+
+/// How often a queue is looked at whose leader is slow. After that, what the server says has to be believed.
+const TRIES: usize = 8;
 
 /// Everything beside enqueuing and consuming. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,13 +53,21 @@ impl Powers {
 
     /// The number of messages that are ready in a queue of the server. None if there is no such queue.
     async fn ready_in(&self, name: &str) -> Result<Option<u64>> {
-        let channel = self.wires.control.channel().await?;
-        let state = channel.inspect_queue(name).await?;
-        if state.is_some() {
-            // A channel on which a queue was not found is over already.
+        let mut tries = 0;
+        loop {
+            let channel = self.wires.control.channel().await?;
+            let asked = Instant::now();
+            let Some(state) = channel.inspect_queue(name).await? else {
+                // The channel is over already.
+                return Ok(None);
+            };
+            let took = asked.elapsed();
             let _ = channel.close().await;
+            tries += 1;
+            if tries == TRIES || !is_no_answer(state, took) {
+                return Ok(Some(state.ready));
+            }
         }
-        Ok(state.map(|state| state.ready))
     }
 
     /// Removes what is ready in a queue of the server. None if there is no such queue.
@@ -66,6 +82,11 @@ impl Powers {
     }
 }
 
+/// Whether the server may not know how many messages there are, for it says zero then.
+fn is_no_answer(state: QueueState, took: Duration) -> bool {
+    (state.ready, state.consumers) == (0, 0) && took >= GIVES_UP
+}
+
 /// What a call answers that would have to look into a queue.
 fn cannot_look(what: &str) -> Error {
     let message = format!(
@@ -73,4 +94,18 @@ fn cannot_look(what: &str) -> Error {
          counted, deleted by their ids, and purged"
     );
     Error::new(ErrorKind::Unsupported, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_at_all_is_believed_only_when_it_is_said_soon() {
+        let says =
+            |ready, consumers, millis| is_no_answer(QueueState { ready, consumers }, Duration::from_millis(millis));
+        assert!(says(0, 0, 250));
+        assert!(!says(0, 0, 249));
+        assert!(!says(1, 0, 250) && !says(0, 1, 250), "that was counted");
+    }
 }
