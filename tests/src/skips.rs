@@ -60,5 +60,8 @@ pub fn rmq_quorum_before_4() -> Vec<Skip> {
         "retry::a_retry_without_a_pause_goes_to_the_front",
         "retry::a_snooze_without_a_pause_goes_to_the_front",
     ];
-    fronts.map(|scenario| Skip::new(scenario, no_front)).into()
+    // It is in order only where the next session happens to receive everything at once, and sorts it.
+    let no_return = "on 3.x a job that is handed back to a quorum queue goes to the end, for `nack`, which would put it back in its place, counts as a crash there: a stop loses nothing, but not all comes back in order";
+    let stop = Skip::new("shutdown::a_stop_hands_back_what_was_not_handed_out_in_order", no_return);
+    fronts.map(|scenario| Skip::new(scenario, no_front)).into_iter().chain([stop]).collect()
 }

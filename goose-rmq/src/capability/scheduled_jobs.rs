@@ -1,23 +1,39 @@
 //! Jobs that wait for their time: those in the queues of the cascade.
 
+use std::sync::Arc;
+
 use goose_core::broker::capability::{JobFilter, Page, Paged, ScheduledJob, ScheduledJobs};
 use goose_core::{BoxFuture, JobId, Result};
 
 use super::{Powers, cannot_look};
+use crate::amqp::Channel;
 use crate::delay::LEVELS;
 use crate::log;
 
 impl Powers {
     /// How many jobs are in the cascade. Each is in one of its queues, or on its way from one to the next.
     pub(super) async fn scheduled(&self) -> Result<u64> {
-        let mut size = 0;
-        for level in 0..LEVELS {
-            match self.ready_in(&self.topology.names.level(level)).await? {
-                Some(ready) => size += ready,
-                // All are declared together, so nobody has scheduled anything.
-                None if level == 0 => return Ok(0),
+        let names = &self.topology.names;
+        let (mut size, mut channel) = (0, None);
+        // From the longest delays down, as jobs move: none is overlooked because it moves meanwhile. And all on one
+        // channel, so that hardly any has the time to be counted twice.
+        for level in (0..LEVELS).rev() {
+            let open: Arc<dyn Channel> = match channel.take() {
+                Some(open) => open,
+                None => self.wires.control.channel().await?,
+            };
+            match open.inspect_queue(&names.level(level)).await? {
+                Some(state) => {
+                    size += state.ready;
+                    channel = Some(open);
+                }
+                // The channel is over. All are declared together, so nobody has scheduled anything.
+                None if level + 1 == LEVELS => return Ok(0),
                 None => {}
             }
+        }
+        if let Some(channel) = channel {
+            let _ = channel.close().await;
         }
         Ok(size)
     }

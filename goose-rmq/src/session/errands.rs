@@ -136,8 +136,15 @@ async fn attempt(session: &Arc<Shared>, generation: u64, errands: &mut Vec<Erran
             }
         }
     }
-    *errands = failed;
     acknowledge(session, generation, &done).await;
+    {
+        let mut state = session.state();
+        if state.generation == generation {
+            let returned = done.iter().chain(&failed).filter(|errand| matches!(errand.news, News::None));
+            returned.for_each(|errand| state.slots[errand.slot].is_back());
+        }
+    }
+    *errands = failed;
     done.iter().for_each(|errand| tell(session, errand));
     trouble
 }

@@ -23,6 +23,9 @@ use crate::message::{self, Rank, Ticket};
 /// How long a session may take to hand back its jobs when it ends. After that the server does it.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// The smallest difference between two times.
+const A_LITTLE: Duration = Duration::from_millis(1);
+
 /// How far the task has come with the end.
 #[derive(Debug, Default)]
 pub(super) enum Ending {
@@ -66,7 +69,11 @@ impl Task {
                 // While its consumers were being cancelled, a fetch has begun to wait: it gets what is here.
                 let goes_back = slot.is_paused || std::mem::take(&mut slot.is_stale) || state.wanted == 0;
                 if !is_ending && goes_back {
-                    errands.extend(drain(&self.session, state, n));
+                    let back = drain(&self.session, state, n);
+                    if !back.is_empty() && !is_over {
+                        state.slots[n].is_going_back(now);
+                    }
+                    errands.extend(back);
                 }
             }
         }
@@ -170,17 +177,30 @@ impl Task {
 /// Takes everything out of a slot that was not handed out, in the order in which it would have been.
 fn drain(session: &Shared, state: &mut State, n: usize) -> Vec<Errand> {
     let slot = &mut state.slots[n];
-    let mut tags: Vec<u64> = std::iter::from_fn(|| slot.buffer.pop()).map(|waiting| waiting.tag).collect();
-    tags.extend(slot.early.drain().map(|waiting| waiting.tag));
-    let back = |tag: u64| {
-        // What nobody has asked for has no right to go before what came meanwhile for the front.
-        let ticket = |ticket: &Ticket| {
-            let rank = if ticket.rank == Rank::Normal { Rank::Returned } else { ticket.rank };
-            Ticket { rank, lease: None, ..ticket.clone() }
-        };
-        errand(session, state, tag, ticket)
+    let ready: Vec<u64> = std::iter::from_fn(|| slot.buffer.pop()).map(|waiting| waiting.tag).collect();
+    let early: Vec<u64> = slot.early.drain().map(|waiting| waiting.tag).collect();
+    let mut errands: Vec<Errand> = ready.into_iter().filter_map(|tag| errand(session, state, tag, returned)).collect();
+    errands.extend(early.into_iter().filter_map(|tag| errand(session, state, tag, kept)));
+    errands
+}
+
+/// The ticket of a ready job that goes back.
+///
+/// What nobody has asked for has no right to go before what came meanwhile for the front, but goes before those of the same
+/// rank and time, behind which it will stand on the server: hence a millisecond earlier.
+fn returned(ticket: &Ticket) -> Ticket {
+    let (rank, ready_at) = match ticket.rank {
+        Rank::Normal => (Rank::Returned, ticket.ready_at),
+        // Here the newest goes first.
+        Rank::Front => (Rank::Front, ticket.ready_at),
+        rank => (rank, ticket.ready_at.saturating_sub(A_LITTLE)),
     };
-    tags.into_iter().filter_map(back).collect()
+    Ticket { rank, ready_at, ..kept(ticket) }
+}
+
+/// The ticket of a job that goes back before its time, which stays what it was.
+fn kept(ticket: &Ticket) -> Ticket {
+    Ticket { lease: None, ..ticket.clone() }
 }
 
 /// The errand that hands a claim back.
@@ -191,4 +211,31 @@ fn errand(session: &Shared, state: &mut State, tag: u64, ticket: impl Fn(&Ticket
     let (exchange, key) = session.inner.topology.names.address(&session.queues[claim.slot], Path::NOW);
     let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, exchange, key);
     Some(Errand { tag, slot: claim.slot, what: What::Send { message, by_cascade: false }, news: News::None })
+}
+
+#[cfg(test)]
+mod tests {
+    use goose_core::Timestamp;
+
+    use super::super::buffer::Buffer;
+    use super::*;
+
+    #[test]
+    fn what_was_handed_back_goes_before_what_came_behind_it_in_the_same_millisecond() {
+        for rank in [Rank::Again, Rank::Due, Rank::Returned, Rank::Normal] {
+            let ticket = Ticket::now(rank, Timestamp::from_millis(5));
+            let mut buffer = Buffer::default();
+            // On the server it stands behind the other one now.
+            for (tag, ticket, job) in [(1, ticket.clone(), "second"), (2, returned(&ticket), "first")] {
+                buffer.push(ticket.rank, ticket.ready_at, tag, job);
+            }
+            assert_eq!([buffer.pop(), buffer.pop()], [Some("first"), Some("second")], "{rank:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_not_due_keeps_its_time() {
+        let ticket = Ticket { lease: Some("a".to_owned()), ..Ticket::now(Rank::Due, Timestamp::from_millis(5)) };
+        assert_eq!(kept(&ticket), Ticket::now(Rank::Due, Timestamp::from_millis(5)));
+    }
 }

@@ -66,6 +66,8 @@ pub(super) struct Slot {
     sending: usize,
     copies: usize,
     copies_until: Instant,
+    /// What nobody asked for is being handed back; until when that is waited for.
+    back_until: Option<Instant>,
 }
 
 impl Slot {
@@ -90,6 +92,7 @@ impl Slot {
             sending: 0,
             copies: 0,
             copies_until: now,
+            back_until: None,
         }
     }
 
@@ -119,7 +122,7 @@ impl Slot {
     /// The consumer that a fetch needs; `ready` is what is here for it.
     pub(super) fn more(&self, fetch: Fetch, ready: usize, now: Instant) -> Option<More> {
         // The room of recovered jobs will be that of their copies.
-        if self.making.is_some() || !self.is_served() || self.awaits_copies(now) {
+        if self.making.is_some() || !self.is_served() || self.awaits_copies(now) || self.awaits_return(now).is_some() {
             return None;
         }
         window::more(fetch, self.supply(ready))
@@ -242,6 +245,20 @@ impl Slot {
         self.sending + self.copies > 0 && now < self.copies_until
     }
 
+    /// What it held is being handed back. A fetch that begins now must find it in its place, and not what stood behind it.
+    pub(super) fn is_going_back(&mut self, now: Instant) {
+        self.back_until = Some(now + COPIES_ARE_STORED_WITHIN);
+    }
+
+    /// It is back, or will not be for a while.
+    pub(super) fn is_back(&mut self) {
+        self.back_until = None;
+    }
+
+    fn awaits_return(&self, now: Instant) -> Option<Instant> {
+        self.back_until.filter(|until| now < *until)
+    }
+
     /// Puts early jobs whose moment has come where they can be taken.
     pub(super) fn wake(&mut self, now: Instant) {
         while let Some((due, waiting)) = self.early.pop_ready(now) {
@@ -279,6 +296,9 @@ impl Slot {
         if self.awaits_copies(now) {
             return (Doubt::Order, Some(self.copies_until));
         }
+        if let Some(until) = self.awaits_return(now) {
+            return (Doubt::Order, Some(until));
+        }
         match self.fresh_until(now) {
             Some(end) => (Doubt::More, Some(end)),
             None => (Doubt::None, None),
@@ -287,110 +307,4 @@ impl Slot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn slot(now: Instant) -> Slot {
-        Slot::new(QueueName::default(), QueueType::Classic, now)
-    }
-
-    fn fetch(want: usize) -> Fetch {
-        Fetch { want, is_hungry: false, pool: 10, recent: 0 }
-    }
-
-    #[test]
-    fn a_new_consumer_is_in_doubt_until_its_first_burst_is_known_to_be_here() {
-        let now = Instant::now();
-        let mut slot = slot(now);
-        assert_eq!(slot.doubt(now), (Doubt::None, None));
-        slot.consume(1, 5);
-        assert_eq!(slot.doubt(now), (Doubt::Order, None));
-        assert_eq!(slot.can_be_cancelled(now), Err(None));
-        slot.is_proved(7);
-        assert_eq!(slot.doubt(now), (Doubt::Order, None));
-        slot.is_proved(1);
-        assert_eq!(slot.doubt(now), (Doubt::None, None));
-        slot.consume(2, 9);
-        assert_eq!(slot.doubt(now), (Doubt::Order, None));
-    }
-
-    #[test]
-    fn only_a_full_consumer_is_in_doubt_after_acknowledgements_and_only_for_a_moment() {
-        let now = Instant::now();
-        let mut slot = slot(now);
-        slot.consume(1, 2);
-        slot.is_proved(1);
-        slot.arrived(1);
-        slot.acknowledged(1, now);
-        assert_eq!(slot.doubt(now), (Doubt::None, None), "it had room before");
-        slot.arrived(1);
-        slot.arrived(1);
-        slot.acknowledged(1, now);
-        assert_eq!(slot.doubt(now), (Doubt::More, Some(now + GRACE)));
-        assert_eq!(slot.can_be_cancelled(now), Err(Some(now + GRACE)));
-        assert_eq!(slot.doubt(now + GRACE), (Doubt::None, None));
-        assert_eq!(slot.can_be_cancelled(now + GRACE), Ok(()));
-        slot.arrived(1);
-        assert_eq!(slot.doubt(now), (Doubt::None, None), "it is full again");
-        assert_eq!(slot.can_be_cancelled(now), Ok(()));
-    }
-
-    #[test]
-    fn consumers_are_added_for_what_is_missing_and_full_ones_put_together() {
-        let now = Instant::now();
-        let mut slot = slot(now);
-        for number in 1..=6 {
-            assert_eq!(slot.more(fetch(1), 0, now), Some(More { limit: 1, replaces: false }));
-            slot.consume(number, 1);
-            assert_eq!(slot.more(fetch(1), 0, now), None, "it is being made");
-            slot.is_proved(number);
-            assert_eq!(slot.more(fetch(1), 0, now), None, "it has room");
-            slot.arrived(number);
-        }
-        slot.acknowledged(6, now);
-        assert_eq!(slot.more(fetch(2), 0, now), Some(More { limit: 1, replaces: true }));
-        assert_eq!(slot.cancel_full(), [1, 2, 3, 4, 5]);
-        assert_eq!(slot.cancel(), [6]);
-        // Jobs of cancelled ones give room to nobody.
-        slot.acknowledged(1, now);
-        assert_eq!(slot.more(fetch(1), 0, now), Some(More { limit: 1, replaces: false }));
-        slot.is_paused = true;
-        assert_eq!(slot.more(fetch(1), 0, now), None);
-    }
-
-    #[test]
-    fn a_queue_without_the_room_that_a_fetch_wants_may_have_more() {
-        let now = Instant::now();
-        let mut slot = slot(now);
-        assert_eq!(slot.offer(fetch(1), 0, now).doubt, Doubt::Order, "nobody has asked the server");
-        slot.consume(1, 2);
-        slot.is_proved(1);
-        slot.arrived(1);
-        assert_eq!(slot.offer(fetch(1), 0, now).doubt, Doubt::None);
-        assert_eq!(slot.offer(fetch(2), 0, now).doubt, Doubt::Order);
-        assert_eq!(slot.offer(fetch(2), 2, now).doubt, Doubt::None);
-        let of_a_small_pool = Fetch { pool: 2, ..fetch(2) };
-        assert_eq!(slot.offer(of_a_small_pool, 0, now).doubt, Doubt::More);
-        assert_eq!(slot.offer(Fetch { is_hungry: true, ..of_a_small_pool }, 0, now).doubt, Doubt::Order);
-        slot.is_paused = true;
-        assert_eq!(slot.offer(fetch(2), 0, now).doubt, Doubt::None);
-    }
-
-    #[test]
-    fn copies_of_recovered_jobs_are_waited_for() {
-        let now = Instant::now();
-        let mut slot = slot(now);
-        slot.expect_copies(2, now);
-        assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_ARE_STORED_WITHIN)));
-        slot.copy_came();
-        assert_eq!(slot.more(fetch(1), 0, now), None, "there will be room");
-        slot.copies_are_stored(1, now);
-        assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_ARE_STORED_WITHIN)));
-        slot.copies_are_stored(1, now);
-        assert_eq!(slot.doubt(now), (Doubt::Order, Some(now + COPIES_COME_WITHIN)));
-        // Another session has got the other one.
-        assert_eq!(slot.doubt(now + COPIES_COME_WITHIN), (Doubt::None, None));
-        slot.copy_came();
-        assert_eq!(slot.doubt(now), (Doubt::None, None));
-    }
-}
+mod tests;

@@ -64,8 +64,7 @@ impl Arguments {
         table
     }
 
-    /// The queue of what could not be routed.
-    /// Of the queue of a lease of this length: its job goes back as if it were due, so that it is not dropped if its queue is
+    /// The queue of a lease of this length: its job goes back as if it were due, so that it is not dropped if its queue is
     /// gone. The queue outlives the job by far, so that it is never the queue that goes first; then it goes by itself.
     pub(super) fn lease(&self, names: &Names, home: &QueueName, length: Duration) -> Table {
         let millis = |time: Duration| Value::Int(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
@@ -81,6 +80,7 @@ impl Arguments {
         table
     }
 
+    /// The queue of what could not be routed.
     pub(super) fn unroutable(&self) -> Table {
         match self.queue_type {
             QueueType::Classic => table([("x-queue-type", text("classic"))]),

@@ -86,8 +86,10 @@ async fn the_size_counts_all_and_returns_to_zero(stage: Stage) -> Checked {
     let broker = stage.broker().await?;
     let scheduled = scheduled_jobs(&broker)?;
     ensure_eq!(scheduled.size().await?, 0, "the scheduled jobs of an unused broker");
+    // Long enough for a busy machine to count them before the first is due.
+    let delay = Duration::from_secs(2);
     for (n, name) in (0..).zip(["a", "b"]) {
-        stage.enqueue(&broker, vec![delayed(&queue(name)?, n, Duration::from_millis(400))?]).await?;
+        stage.enqueue(&broker, vec![delayed(&queue(name)?, n, delay)?]).await?;
     }
     ensure_eq!(scheduled.size().await?, 2, "the scheduled jobs of two queues");
     for (n, name) in (0..).zip(["a", "b"]) {
