@@ -1,7 +1,10 @@
-//! Scenarios of several processes on RabbitMQ, on classic and on quorum queues: what every broker must survive.
+//! Scenarios of several processes on RabbitMQ, on classic and on quorum queues: what every broker must survive,
+//! and what can happen to its server.
 //!
 //! Every scenario has a server of its own. With `GOOSE_RABBITMQ_URL` they are all skipped: it names a server that must not be
 //! hurt.
+
+mod server;
 
 use std::process::ExitCode;
 
@@ -23,6 +26,13 @@ fn main() -> ExitCode {
         "quorum": flow::twenty_thousand_jobs_on_two_workers(QUORUM),
         "classic": flow::five_thousand_jobs_with_faults(CLASSIC),
         "quorum": flow::five_thousand_jobs_with_faults(QUORUM),
+        "quorum": server::killed_twice(QUORUM),
+        "classic": server::paused_for_longer_than_heartbeats(CLASSIC),
+        "quorum": server::paused_for_longer_than_heartbeats(QUORUM),
+        "classic": server::out_of_memory(CLASSIC),
+        "quorum": server::out_of_memory(QUORUM),
+        "classic": server::its_queue_deleted(CLASSIC),
+        "quorum": server::its_queue_deleted(QUORUM),
         "classic": poison::a_job_that_kills_its_workers_dies_and_the_others_live(CLASSIC),
         "quorum": poison::a_job_that_kills_its_workers_dies_and_the_others_live(QUORUM),
         "classic": killed::a_worker_with_one_job_in_flight(CLASSIC),

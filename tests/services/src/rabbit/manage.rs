@@ -114,11 +114,14 @@ impl Rabbit {
         self.eval("length(rabbit_networking:local_connections())").parse().expect("a number")
     }
 
-    /// Closes all connections of clients, as an operator does: with a reason, `CONNECTION_FORCED`.
+    /// Closes all connections of clients, as an operator does: with a reason, `CONNECTION_FORCED`. Waits a while until the
+    /// clients have understood.
     pub fn close_connections(&self) {
         self.eval(
-            "[rabbit_networking:close_connection(Connection, \"test\") || \
-             Connection <- rabbit_networking:local_connections()]",
+            "Connections = rabbit_networking:local_connections(), \
+             [rabbit_networking:close_connection(Connection, \"test\") || Connection <- Connections], \
+             Ends = [monitor(process, Connection) || Connection <- Connections], \
+             [receive {'DOWN', End, _, _, _} -> ok after 1000 -> late end || End <- Ends]",
         );
     }
 }
