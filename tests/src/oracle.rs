@@ -138,7 +138,7 @@ fn if_shown<T>(answer: goose_core::Result<T>) -> Result<Option<T>> {
 pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
     let mut findings =
         Findings { still_claimed: left.claimed, complaints: left.complaints.clone(), ..Findings::default() };
-    let mut acknowledged = HashSet::new();
+    let mut acknowledged: HashMap<JobId, Timestamp> = HashMap::new();
     let mut finished = HashSet::new();
     let mut faults: HashMap<u32, Timestamp> = HashMap::new();
     let mut outages: Vec<(Timestamp, Timestamp)> = Vec::new();
@@ -146,7 +146,7 @@ pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
     let mut ends: HashMap<(JobId, u32, u32), Timestamp> = HashMap::new();
     for entry in entries {
         match entry {
-            Entry::Acknowledged { id, .. } => drop(acknowledged.insert(*id)),
+            Entry::Acknowledged { id, at } => drop(acknowledged.entry(*id).or_insert(*at)),
             Entry::Finished { id, pid, attempt, at } => {
                 finished.insert(*id);
                 ends.entry((*id, *attempt, *pid)).or_insert(*at);
@@ -169,6 +169,12 @@ pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
             start <= to.saturating_add(GRACE) && end.is_none_or(|end| end.saturating_add(GRACE) >= *from)
         })
     };
+    // Where jobs are handed back and counted by copies, one of any job that was there may have been stored when the answer to
+    // it was lost; then there are two, and the second start is later.
+    let may_be_copied = |id: JobId, second: Timestamp| {
+        let was_there = |to: &Timestamp| acknowledged.get(&id).is_none_or(|at| *at <= to.saturating_add(GRACE));
+        left.keeps_copies && outages.iter().any(|(from, to)| was_there(to) && second >= *from)
+    };
     let mut starts: Vec<_> = starts.into_iter().collect();
     starts.sort_unstable_by_key(|(of, _)| *of);
     let mut copied = HashSet::new();
@@ -178,11 +184,11 @@ pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
         let is_copied = left.keeps_copies && copied.contains(&id);
         // Each start but the last must have been cut short by a fault.
         let again = starts.len() - 1;
-        for (pid, at) in &starts[..again] {
+        for (n, (pid, at)) in starts[..again].iter().enumerate() {
             if hurt_since(pid, at) {
                 findings.doubled_by_fault += 1;
                 copied.insert(id);
-            } else if is_copied || ran_into_outage(id, attempt, *pid, *at) {
+            } else if is_copied || ran_into_outage(id, attempt, *pid, *at) || may_be_copied(id, starts[n + 1].1) {
                 findings.doubled_by_outage += 1;
                 copied.insert(id);
             } else {
@@ -191,8 +197,8 @@ pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
         }
     }
     findings.acknowledged = acknowledged.len();
-    findings.unacknowledged = finished.difference(&acknowledged).count();
-    for id in acknowledged {
+    findings.unacknowledged = finished.iter().filter(|id| !acknowledged.contains_key(id)).count();
+    for id in acknowledged.into_keys() {
         if finished.contains(&id) {
             findings.ran += 1;
         } else if left.present.contains(&id) {
@@ -315,5 +321,27 @@ mod tests {
         let left = Leftovers { complaints: vec!["2 are 3".to_owned()], ..Leftovers::default() };
         assert!(!judge(&[], &left).is_clean());
         assert!(judge(&[], &left).to_string().ends_with("complaints=1\ncomplaint: 2 are 3"));
+    }
+
+    #[test]
+    fn where_there_are_copies_an_outage_explains_two_of_what_was_there_before_its_end() {
+        let job = JobId::new();
+        let of = |acknowledged: i64, second: i64, keeps_copies| {
+            let entries = [
+                Entry::Acknowledged { id: job, at: Timestamp::from_millis(acknowledged) },
+                Entry::Outage {
+                    what: "killed".to_owned(),
+                    from: Timestamp::from_millis(10_000),
+                    to: Timestamp::from_millis(20_000),
+                },
+                started(job, 1, 1, 30_000),
+                started(job, 2, 1, second),
+            ];
+            let findings = judge(&entries, &Leftovers { keeps_copies, ..Leftovers::default() });
+            (findings.doubled_by_outage, findings.doubled_without_fault.len())
+        };
+        assert_eq!(of(5_000, 30_001, true), (1, 0));
+        assert_eq!(of(5_000, 30_001, false), (0, 1), "it keeps none");
+        assert_eq!(of(25_000, 30_001, true), (0, 1), "it was not there");
     }
 }

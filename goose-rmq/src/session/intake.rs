@@ -45,7 +45,8 @@ enum Sorted {
 /// Takes in deliveries; returns what must be done for those that are no jobs for a fetch, and the queues of leases that
 /// have run out.
 pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> (Vec<Errand>, Vec<String>) {
-    let mut sorter = Sorter { session, clock: SystemClock.now(), leases: Vec::new() };
+    let back_since = session.state().back_since;
+    let mut sorter = Sorter { session, clock: SystemClock.now(), back_since, leases: Vec::new() };
     let mut sort = |(from, delivered): (Source, Delivered)| (from, delivered.tag, sorter.sort(from, delivered));
     // Reading takes a while and needs no lock.
     let sorted: Vec<(Source, u64, Sorted)> = delivered.into_iter().map(&mut sort).collect();
@@ -76,6 +77,8 @@ pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> 
 struct Sorter<'a> {
     session: &'a Shared,
     clock: Timestamp,
+    /// When this session last got a new channel for one that it had lost.
+    back_since: Option<Timestamp>,
     /// The queues of leases that ran out.
     leases: Vec<String>,
 }
@@ -118,8 +121,15 @@ impl Sorter<'_> {
     /// counted when they are made.
     fn recover(&mut self, from: Source, tag: u64, mut message: Message, redelivered: bool) -> Sorted {
         let options = &self.session.inner.options;
-        let is_counted = !redelivered || options.queue_type == QueueType::Quorum;
-        let recoveries = message.ticket.recoveries.saturating_add(u32::from(!is_counted));
+        let (before, is_new) = (message.ticket.recoveries, !redelivered || options.queue_type == QueueType::Quorum);
+        let recoveries = match (is_new, redelivered && self.is_of_an_outage(&message.ticket)) {
+            (true, false) => before,
+            (false, false) => before.saturating_add(1),
+            (true, true) => before.saturating_sub(1).max(1),
+            (false, true) => before.max(1),
+        };
+        // Otherwise by a copy.
+        let is_counted = is_new && recoveries == before;
         message.ticket = Ticket { recoveries, ..message.ticket.back(self.clock) };
         if recoveries > options.max_recoveries {
             return self.bury(from, tag, message);
@@ -136,6 +146,14 @@ impl Sorter<'_> {
             return Sorted::Keep(message, left);
         }
         self.send(from, tag, message, Path::NOW, news)
+    }
+
+    /// Whether it was in its queue already when this session was cut off, as far as clocks can tell: then it is not its worker
+    /// that has died but, most likely, the server or the network. A server that was killed marks all that is in its
+    /// classic queues, received or not. So such a job counts as recovered once, however often that happens, and is not suspected
+    /// for it; a copy that is made of it is younger, and counts.
+    fn is_of_an_outage(&self, ticket: &Ticket) -> bool {
+        self.back_since.is_some_and(|back| ticket.ready_at < back)
     }
 
     /// A pause at least so long, and apart from those of other suspects: all but one of those that come back from one crash

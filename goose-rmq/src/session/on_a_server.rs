@@ -138,6 +138,36 @@ async fn a_session_survives_its_connection(rabbit: &Rabbit) {
     broker.close().await.unwrap();
 }
 
+/// As often as a server may be restarted while a job is run: the fourth time would be one too many for a job that kills workers.
+async fn outages_bury_nothing(rabbit: &Rabbit, queue_type: QueueType) {
+    let broker = open(rabbit, |options| {
+        (options.prefix, options.queue_type) = (format!("outages-{queue_type:?}").to_lowercase(), queue_type);
+    })
+    .await;
+    enqueue(&broker, 2).await;
+    let consumer = session(&broker, 0).await;
+    let mut taken = take(&*consumer, 2).await;
+    for round in 1..=5 {
+        rabbit.close_connections();
+        until("the loss", || !consumer.holds(&taken[0].receipt)).await;
+        taken = take(&*consumer, 2).await;
+        let recoveries: Vec<u32> = taken.iter().map(|delivery| delivery.recoveries).collect();
+        assert_eq!(recoveries, [1, 1], "{queue_type:?}, round {round}");
+    }
+    for delivery in &taken {
+        settle(&*consumer, delivery, Verdict::Done).await.unwrap();
+    }
+    assert_eq!(broker.inner.dead.size().await.unwrap(), 0);
+    broker.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_no_crash_of_a_worker() {
+    let rabbit = Rabbit::start();
+    outages_bury_nothing(&rabbit, QueueType::Classic).await;
+    outages_bury_nothing(&rabbit, QueueType::Quorum).await;
+}
+
 async fn a_session_survives_its_queue(rabbit: &Rabbit) {
     let broker = open(rabbit, |options| options.prefix = "deleted".to_owned()).await;
     let consumer = session(&broker, 0).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::ConsumerOptions;
-use goose_core::{Error, JobId, Result};
+use goose_core::{Clock, Error, JobId, Result, SystemClock, Timestamp};
 use tokio::sync::watch;
 
 use super::begun::{Begun, begin};
@@ -91,6 +91,8 @@ pub(super) struct State {
     /// For whoever waits for the end.
     pub(super) stop_error: Option<Error>,
     pub(super) losses: u64,
+    /// When the last lost channel was replaced, if one ever was.
+    pub(super) back_since: Option<Timestamp>,
     /// When the next job may come back that is suspected of killing its workers.
     pub(super) suspects_from: Option<Instant>,
     pub(super) last_error: Option<String>,
@@ -135,6 +137,7 @@ impl State {
             failure: None,
             stop_error: None,
             losses: 0,
+            back_since: None,
             suspects_from: None,
             last_error: None,
             pauses,
@@ -153,6 +156,9 @@ impl State {
     pub(super) fn begin(&mut self, channel: Arc<dyn Channel>, now: Instant) {
         self.channel = Some(channel);
         (self.renewed, self.is_mute) = (now, false);
+        if self.generation > 0 {
+            self.back_since = Some(SystemClock.now());
+        }
     }
 
     /// The channel is gone, and every claim with it but for the leases.

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         "quorum": flow::twenty_thousand_jobs_on_two_workers(QUORUM),
         "classic": flow::five_thousand_jobs_with_faults(CLASSIC),
         "quorum": flow::five_thousand_jobs_with_faults(QUORUM),
+        "classic": server::killed_twice(CLASSIC),
         "quorum": server::killed_twice(QUORUM),
         "classic": server::paused_for_longer_than_heartbeats(CLASSIC),
         "quorum": server::paused_for_longer_than_heartbeats(QUORUM),
