@@ -109,8 +109,8 @@ async fn publish(channel: Channel, jobs: u32, window: usize) -> Result<()> {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             channel.basic_publish("".into(), QUEUE.into(), options, &BODY, properties).await?.await
         });
-        begin(&mut word).await;
-        on_the_way.push_back(word);
+        let answer = begin(&mut word).await;
+        on_the_way.push_back((answer, word));
     }
     while !on_the_way.is_empty() {
         confirmed(on_the_way.pop_front()).await?;
@@ -118,22 +118,27 @@ async fn publish(channel: Channel, jobs: u32, window: usize) -> Result<()> {
     Ok(())
 }
 
-async fn confirmed(word: Option<impl Future<Output = lapin::Result<Confirmation>>>) -> Result<()> {
-    match word {
-        None => Ok(()),
-        Some(word) => match word.await? {
-            Confirmation::Ack(None) => Ok(()),
-            other => Err(format!("the server did not store a message: {other:?}").into()),
-        },
+/// A message on its way, and the answer if it came at once: a future must not be polled again then.
+type Sent<F> = (Option<lapin::Result<Confirmation>>, F);
+
+async fn confirmed(sent: Option<Sent<impl Future<Output = lapin::Result<Confirmation>>>>) -> Result<()> {
+    let answer = match sent {
+        None => return Ok(()),
+        Some((Some(answer), _)) => answer,
+        Some((None, word)) => word.await,
+    };
+    match answer? {
+        Confirmation::Ack(None) => Ok(()),
+        other => Err(format!("the server did not store a message: {other:?}").into()),
     }
 }
 
-/// Polls once: the frames are queued then.
-async fn begin(future: impl Future) {
+/// Polls once: the frames are queued then. Returns the answer if it is there already.
+async fn begin<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);
-    poll_fn(|context| {
-        let _ = future.as_mut().poll(context);
-        Poll::Ready(())
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => Poll::Ready(None),
     })
-    .await;
+    .await
 }
