@@ -55,6 +55,14 @@ async fn until_in_line(broker: &RedisBroker, count: u64, why: &str) {
     }
 }
 
+/// Fetches until what is waited for has come, and then no more: the answer is still on its way.
+async fn given_up_when(consumer: &dyn Consumer, up_to: usize, claimed: impl Future<Output = ()>) {
+    tokio::select! {
+        () = claimed => {}
+        early = consumer.fetch(up_to) => panic!("answered before the jobs were seen claimed: {early:?}"),
+    }
+}
+
 /// Where jobs keep coming, a large fetch is two calls that travel together. What the second brings when nobody asks any more
 /// goes back in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,13 +85,7 @@ async fn fetches_overlap_and_what_nobody_takes_goes_back() {
     assert!(first.elapsed() < Duration::from_millis(800), "{:?} after the first, of 1 s for a call", first.elapsed());
 
     link.delay(Duration::from_millis(50));
-    {
-        let claimed = until_in_line(&near, 100, "two fetches have not claimed 50 jobs each");
-        tokio::select! {
-            () = claimed => {}
-            early = consumer.fetch(100) => panic!("answered before both had claimed: {early:?}"),
-        }
-    }
+    given_up_when(&*consumer, 100, until_in_line(&near, 100, "two fetches have not claimed 50 jobs each")).await;
     until_in_line(&near, 200, "jobs that nobody takes are still claimed").await;
     let other = consume(&near).await;
     assert_eq!(fetched(&*other, 200, 200).await, ids[300..]);
@@ -101,13 +103,7 @@ async fn what_several_fetches_bring_after_the_end_goes_back_in_order() {
     let consumer = consume(&far).await;
     assert_eq!(fetched(&*consumer, 100, 100).await, ids[..100]);
     link.delay(Duration::from_millis(100));
-    {
-        let claimed = until_in_line(&near, 200, "two fetches have not claimed 100 jobs each");
-        tokio::select! {
-            () = claimed => {}
-            early = consumer.fetch(200) => panic!("answered before both had claimed: {early:?}"),
-        }
-    }
+    given_up_when(&*consumer, 200, until_in_line(&near, 200, "two fetches have not claimed 100 jobs each")).await;
     consumer.stop().await.unwrap();
     until_in_line(&near, 400, "jobs that came after the end are still claimed").await;
     let other = consume(&near).await;
@@ -126,13 +122,7 @@ async fn what_could_not_be_handed_back_goes_back_later() {
     near.enqueue(jobs).await.unwrap();
     let consumer = consume(&far).await;
     link.delay(Duration::from_millis(100));
-    {
-        let claimed = until_in_line(&near, 0, "the jobs were not claimed");
-        tokio::select! {
-            () = claimed => {}
-            early = consumer.fetch(10) => panic!("answered before they were seen claimed: {early:?}"),
-        }
-    }
+    given_up_when(&*consumer, 10, until_in_line(&near, 0, "the jobs were not claimed")).await;
     // The line is empty; a key of another type makes the script fail that puts them back.
     server.ask(&["SET", "goose:{q}:ready", "x"]);
     eventually("a call that fails", || server.ask(&["INFO", "errorstats"]).contains("errorstat_WRONGTYPE"));

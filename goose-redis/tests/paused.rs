@@ -54,8 +54,10 @@ async fn what_was_claimed_and_not_fetched_goes_back_before_a_pause_is_answered()
     // Long enough to see it, and so short that they would not go back by themselves before the pause is answered.
     link.delay(Duration::from_millis(40));
     {
+        let begun = Instant::now();
         let claimed = async {
             while size(&near).await > 0 {
+                assert!(begun.elapsed() < Duration::from_secs(20), "the jobs were not claimed");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
