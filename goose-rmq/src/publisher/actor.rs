@@ -227,10 +227,13 @@ impl Actor {
             }
         }
         unsent.into_iter().rev().for_each(|request| self.queue.push_front(request));
+        // Most end in the order in which they were sent.
+        while self.deadlines.front().is_some_and(|(_, ticket)| self.flights.get_mut(*ticket).is_none()) {
+            self.deadlines.pop_front();
+        }
         if self.flights.is_empty() {
             // Ids of nobody: what was returned twice, or has no id.
             self.returned.clear();
-            self.deadlines.clear();
         }
         if self.channel.as_ref().is_some_and(|channel| !channel.is_open()) {
             self.lose_channel();

@@ -6,6 +6,10 @@
 //! what the end of a channel means for each; `request` is a message with those who wait for the word on it.
 
 mod actor;
+#[cfg(test)]
+mod by_hand;
+#[cfg(test)]
+mod fake;
 mod flights;
 #[cfg(test)]
 mod on_a_server;
@@ -139,7 +143,7 @@ fn index(message: &Outgoing, channels: usize) -> usize {
 }
 
 impl PublishError {
-    pub(super) fn reason(&self) -> FailureReason {
+    pub(crate) fn reason(&self) -> FailureReason {
         match self {
             Self::Nacked => FailureReason::Nacked,
             Self::Unroutable => FailureReason::Unroutable,
