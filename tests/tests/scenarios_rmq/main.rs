@@ -4,6 +4,7 @@
 //! Every scenario has a server of its own. With `GOOSE_RABBITMQ_URL` they are all skipped: it names a server that must not be
 //! hurt.
 
+mod load;
 mod server;
 
 use std::process::ExitCode;
