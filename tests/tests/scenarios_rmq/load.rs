@@ -96,7 +96,7 @@ impl Load {
             ensure!(status.success(), "the producer ended with {status}");
         }
         if let Err(error) = self.lab.until_idle(PATIENCE).await {
-            let mut queues = self.rabbit()?.queues();
+            let mut queues = self.lab.rabbit_queues();
             queues.retain(|queue| queue.messages > 0 && queue.kind != "stream");
             return Err(format!("{error}; {queues:?}").into());
         }
