@@ -5,17 +5,22 @@
 //! itself: the refusal is about that message and nothing else.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use goose_core::{Error, ErrorKind, Result};
 
 use crate::amqp::{Confirmation, Outgoing};
 use crate::broker::Inner;
 use crate::error::closed;
+use crate::options::QueueType;
 use crate::publisher::PublishError;
 
 /// From this size on a message goes alone. The client refuses jobs of more than 1 MiB unless it is told otherwise, so this
 /// is rare; and it is far below what servers refuse unless they are told otherwise.
 const LARGE: usize = (1 << 20) + (64 << 10);
+
+/// Between two attempts of a message that a quorum queue refuses.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Publishes in order, those that may be too large for the server each by itself.
 pub(crate) async fn publish_all(inner: &Arc<Inner>, messages: Vec<Outgoing>) -> Vec<Result<()>> {
@@ -61,21 +66,32 @@ async fn publish_alone(inner: Arc<Inner>, message: Outgoing) -> Result<()> {
         return Err(PublishError::Blocked(why).into());
     }
     let not_sent = |error| Error::from(PublishError::NotSent(error));
+    // A refusal of a quorum queue is not believed at once, see `publisher/refused.rs`.
+    let refused_until = Instant::now() + options.blocked_timeout;
     // Once more if it came back: its queue was deleted behind our back.
-    for _ in 0..2 {
+    let mut returns = 0;
+    while returns < 2 {
         let channel = link.channel().await.map_err(not_sent)?;
         channel.confirm().await.map_err(not_sent)?;
         let word = tokio::time::timeout(options.confirm_timeout, channel.publish(&message)).await;
         let returned = match word {
             Err(_) => return Err(PublishError::TimedOut.into()),
             Ok(Err(error)) => return Err(PublishError::Unknown(error).into()),
-            Ok(Ok(Confirmation::Nacked { .. })) => return Err(PublishError::Nacked.into()),
+            Ok(Ok(Confirmation::Nacked { .. })) => {
+                let _ = channel.close().await;
+                if options.queue_type == QueueType::Classic || Instant::now() >= refused_until {
+                    return Err(PublishError::Nacked.into());
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             Ok(Ok(Confirmation::Acked { returned })) => returned,
         };
         let _ = channel.close().await;
         if returned.is_none() {
             return Ok(());
         }
+        returns += 1;
         inner.topology.restore(&message).await.map_err(not_sent)?;
     }
     Err(PublishError::Unroutable.into())
