@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::flights::{Flights, Ticket};
 use super::pace::Pace;
+use super::refused::Refused;
 use super::request::Request;
 use super::verdict::{Fate, fate};
 use super::{PublishError, Restore};
@@ -19,7 +20,7 @@ use crate::again::again;
 use crate::amqp::link::Link;
 use crate::amqp::{Channel, Confirmation};
 use crate::hooks::{FailedJob, FailureReason, Hooks, tell};
-use crate::options::RmqOptions;
+use crate::options::{QueueType, RmqOptions};
 
 /// How many requests are taken in at a time.
 const BURST: usize = 256;
@@ -55,6 +56,7 @@ pub(super) struct Actor {
     /// Since when the server blocks publishers, and why.
     pub(super) blocked_since: Option<(Instant, String)>,
     restoring: JoinSet<(Request, Result<()>)>,
+    pub(super) refused: Refused,
     failed: Vec<FailedJob>,
 }
 
@@ -106,6 +108,7 @@ impl Actor {
             cut_off: Instant::now(),
             blocked_since: None,
             restoring: JoinSet::new(),
+            refused: Refused::new((options.queue_type == QueueType::Quorum).then_some(limits.blocked)),
             failed: Vec::new(),
         };
         (sender, actor)
@@ -117,6 +120,7 @@ impl Actor {
         let (mut ended, mut incoming) = (Vec::new(), Vec::new());
         self.look_if_blocked();
         loop {
+            self.try_refused_again();
             self.send();
             self.open_if_needed();
             self.tell_of_failures();
@@ -124,6 +128,7 @@ impl Actor {
                 && self.queue.is_empty()
                 && self.flights.len() == self.stragglers
                 && self.restoring.is_empty()
+                && self.refused.is_empty()
             {
                 return;
             }
@@ -215,14 +220,8 @@ impl Actor {
             };
             match confirmation {
                 Ok(Confirmation::Acked { .. }) if came_back => self.came_back(request),
-                Ok(Confirmation::Acked { .. }) => {
-                    self.pace.acked();
-                    request.answer(Ok(()));
-                }
-                Ok(Confirmation::Nacked { .. }) => {
-                    self.pace.nacked();
-                    self.fail(request, PublishError::Nacked);
-                }
+                Ok(Confirmation::Acked { .. }) => self.acked(request),
+                Ok(Confirmation::Nacked { .. }) => self.nacked(request),
                 Err(error) => unsent.extend(self.cut(request, error)),
             }
         }

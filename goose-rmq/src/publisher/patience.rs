@@ -9,11 +9,11 @@ use super::actor::Actor;
 use super::request::Request;
 
 impl Actor {
-    /// When the next one has waited long enough.
+    /// When the next one has waited long enough, or for its next attempt.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let under_way = self.deadlines.front().map(|(deadline, _)| *deadline);
         let waiting = self.queue.front().map(|request| self.patience(request));
-        under_way.into_iter().chain(waiting).min()
+        under_way.into_iter().chain(waiting).chain(self.refused.again_at()).min()
     }
 
     /// How long a request waits for its turn.
