@@ -14,6 +14,8 @@ use super::*;
 use crate::amqp::{Confirmation, Connect, Role, Table};
 use crate::runtime::Runtime;
 
+mod stuck;
+
 type Word = Result<(), PublishError>;
 
 #[derive(Debug)]
@@ -66,8 +68,12 @@ impl Words {
 }
 
 fn begin(publisher: &Publisher, id: &str) -> oneshot::Receiver<Word> {
+    begin_one(publisher, message(id))
+}
+
+fn begin_one(publisher: &Publisher, message: Outgoing) -> oneshot::Receiver<Word> {
     let (sender, receiver) = oneshot::channel();
-    let word = publisher.publish(message(id));
+    let word = publisher.publish(message);
     std::thread::spawn(move || sender.send(wait(word)));
     receiver
 }
@@ -273,7 +279,8 @@ fn what_a_hook_may_count_on() {
     let words = stage.publish(&[&id, "no job"]);
     stage.server.sent(0, 2);
     let channel = stage.first();
-    let denied = || Error::new(ErrorKind::TooLarge, "too large").with_source("larger than configured max size 0, class");
+    let denied =
+        || Error::new(ErrorKind::TooLarge, "too large").with_source("larger than configured max size 0, class");
     channel.say(&id, Err(denied()));
     channel.say("no job", Err(denied()));
     assert!(words.all().iter().all(|word| matches!(word, Err(PublishError::Refused(_)))));
