@@ -110,7 +110,7 @@ async fn one(inner: Weak<Inner>, told: Told, stray: Delivered) -> Option<u64> {
         });
         tokio::time::sleep(PAUSE).await;
         let inner = inner.upgrade()?;
-        let behind = stray.message("".into(), inner.topology.names.unroutable(), stray.ticket.clone());
+        let behind = stray.message("".into(), inner.topology.names.unroutable(), &stray.ticket);
         if outbox::publish_all(&inner, vec![behind]).await.iter().all(Result::is_ok) {
             return Some(stray.tag);
         }
@@ -170,10 +170,10 @@ impl Stray {
         let path = if self.ticket.rank == Rank::Due { delay::path(left, Precision::Exact, hop) } else { Path::NOW };
         let (exchange, key) = names.address(&self.queue, path);
         let ticket = Ticket { hold: path.hold(), goes_on: path.goes_on(), ..self.ticket.clone() };
-        self.message(exchange, key, ticket)
+        self.message(exchange, key, &ticket)
     }
 
-    fn message(&self, exchange: Arc<str>, key: String, ticket: Ticket) -> Outgoing {
-        message::sealed(self.id, Arc::clone(&self.bytes), &ticket, exchange, key)
+    fn message(&self, exchange: Arc<str>, key: String, ticket: &Ticket) -> Outgoing {
+        message::sealed(self.id, Arc::clone(&self.bytes), ticket, exchange, key)
     }
 }

@@ -80,9 +80,11 @@ async fn a_job_that_is_enqueued_again_after_its_deletion_runs() {
     assert_eq!((came.job.id, &came.job.args), (again.id, &second.args), "the first one was deleted");
     settle(&*consumer, &came, Verdict::Done).await;
     nothing_comes(&*consumer).await;
+    consumer.stop().await.unwrap();
     // And it can be deleted again.
     enqueue_now(&broker, second.clone()).await;
     broker.enqueued_jobs().unwrap().delete(again.id).await.unwrap();
+    let consumer = consume(&other, &["again"]).await;
     nothing_comes(&*consumer).await;
     broker.close().await.unwrap();
     other.close().await.unwrap();
