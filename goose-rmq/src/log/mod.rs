@@ -120,12 +120,12 @@ impl Log {
         self.stream.catch_up_everywhere().await
     }
 
-    /// Takes note that a queue is used. Nanoseconds after the first time.
+    /// Takes note that a queue is used. Cheap after the first time.
     pub(crate) fn used(&self, queue: &QueueName) {
         self.keeper.used(queue);
     }
 
-    /// Counts. Nanoseconds; said once a second.
+    /// Counts. Cheap; said once a second.
     pub(crate) fn count(&self, what: Count, n: u64) {
         self.keeper.count(what, n);
     }
