@@ -281,14 +281,10 @@ impl State {
 
     // ---- acknowledging
 
-    /// Acknowledges claims, which ends them. The frames are out when this returns; what is returned ends when they are
-    /// written. `None` if there was nothing to acknowledge.
-    pub(super) fn acknowledge(
-        &mut self,
-        tags: impl IntoIterator<Item = u64>,
-        now: Instant,
-    ) -> Option<Begun<Result<()>>> {
-        let channel = Arc::clone(self.channel.as_ref()?);
+    /// Acknowledges claims, which ends them and makes room for others. The frames are out when this returns. There is no answer
+    /// to them, see [`hear`](Self::hear).
+    pub(super) fn acknowledge(&mut self, tags: impl IntoIterator<Item = u64>, now: Instant) {
+        let Some(channel) = self.channel.clone() else { return };
         let (acks, claims) = self.ledger.close(tags);
         let mut ended = 0;
         for claim in claims {
@@ -301,12 +297,18 @@ impl State {
             self.show(claim.slot);
         }
         self.pace.ended(ended, now);
-        // They are written in this order, so the last one tells of all.
-        let mut last = None;
         for Ack { tag, multiple } in acks {
-            last = Some(begin(channel.ack(tag, multiple)));
+            let _on_its_way = begin(channel.ack(tag, multiple));
         }
-        last
+    }
+
+    /// Asks the server for an answer behind everything that was sent on the channel until now: with that answer it has
+    /// heard all of it. What was only written may be lost with the connection. `None` if there is no channel.
+    ///
+    /// The question is a limit for the next consumer. So consumers are made under the same lock.
+    pub(super) fn hear(&self) -> Option<Begun<Result<()>>> {
+        let channel = self.channel.clone()?;
+        Some(begin(Box::pin(async move { channel.round_trip().await })))
     }
 }
 
@@ -326,10 +328,10 @@ mod tests {
         assert_eq!((taken[0].ready_at.as_millis(), taken[0].claimed_at.as_millis()), (5, 9));
         assert!(taken.iter().all(|delivery| bench.standing(delivery)));
         assert_eq!(bench.state.slots[0].running, 2);
-        let _ = bench.state.acknowledge([2], bench.now);
+        bench.state.acknowledge([2], bench.now);
         assert_eq!(bench.channel.acks(), [(2, false)]);
         assert!(bench.standing(&taken[0]) && !bench.standing(&taken[1]));
-        let _ = bench.state.acknowledge([1, 3], bench.now);
+        bench.state.acknowledge([1, 3], bench.now);
         assert_eq!(bench.channel.acks(), [(3, true)]);
         assert_eq!((bench.state.slots[0].running, bench.state.ledger.len()), (0, 0));
     }

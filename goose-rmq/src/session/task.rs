@@ -146,12 +146,13 @@ impl Task {
         state.is_watched = gives_up_at.is_some();
         let next = state.next_moment(now).into_iter().chain(gives_up_at).chain(quiet_at).min();
         let (generation, phase) = (state.generation, state.phase);
-        drop(state);
         if !changes.is_empty() {
             let (ready, tell) = (&self.ready, self.tell.clone());
+            // Its frames go out under the lock, see `State::hear`.
             let call = wires::change(&channel, &mut self.wires, changes, ready, tell, generation);
             self.calls.spawn(call);
         }
+        drop(state);
         match phase {
             Phase::Open => Some(next.map_or(Until::Woken, Until::Moment)),
             _ => self.end_step(now).map(|until| until.or(next)),
