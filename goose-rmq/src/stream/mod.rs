@@ -9,6 +9,7 @@
 
 mod append;
 mod declare;
+mod end;
 mod entry;
 #[cfg(test)]
 mod on_a_server;

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use goose_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
+use super::end;
 use super::entry::{LastIds, no_stream};
 use super::{Entry, Fold, NewEntry, OFFSET, Stream};
 use crate::amqp::{Channel, Delivered, Deliveries, Table, Value};
+use crate::error::closed;
 use crate::publisher::PublishError;
 
 /// How many entries the server sends ahead.
@@ -29,9 +32,6 @@ const TAG: &str = "tail";
 
 /// The pauses after errors. The link has its own, with jitter, for connections that cannot be made.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(5)];
-
-/// Nothing came for so long: then what was there has been read. Only used while the server takes in nothing.
-const QUIET: Duration = Duration::from_millis(500);
 
 type Barrier = oneshot::Sender<()>;
 
@@ -105,7 +105,9 @@ impl<F: Fold> Reading<F> {
         let mut marking = stream.wires.runtime.spawn(async move { end.append(&[mark]).await.pop() });
         let mut is_marked = false;
         let mut is_live = false;
-        let mut quiet: Option<Duration> = None;
+        // While the server takes in nothing: where the stream ends.
+        let mut asking = JoinSet::new();
+        let mut end = None;
         loop {
             if is_live && !self.waiting.is_empty() {
                 self.pass_barriers(stream, &*channel, &mut *deliveries, barriers).await?;
@@ -118,7 +120,8 @@ impl<F: Fold> Reading<F> {
                     match word {
                         Ok(Some(Err(PublishError::Blocked(reason)))) => {
                             tracing::debug!(stream = stream.name, reason, "cannot mark the end of a stream");
-                            quiet = Some(QUIET);
+                            let stream = Arc::clone(stream);
+                            asking.spawn(async move { end::last_place(&stream).await });
                         }
                         Ok(Some(Err(error))) => return Err(error.into()),
                         _ => {}
@@ -145,12 +148,19 @@ impl<F: Fold> Reading<F> {
                     }
                     tokio::task::yield_now().await;
                 }
-                () = tokio::time::sleep(quiet.unwrap_or_default()), if quiet.is_some() => {
-                    (quiet, is_live) = (None, true);
-                    self.complete(stream);
-                }
+                Some(found) = asking.join_next() => end = Some(found.map_err(|_| closed())??),
+            }
+            // Not before the first entry has shown that it is the same stream, if there is one.
+            if !is_live && end.is_some_and(|end| end.is_none() || (expected.is_none() && self.has_read(end))) {
+                is_live = true;
+                self.complete(stream);
             }
         }
+    }
+
+    /// Whether it has come to this place.
+    fn has_read(&self, place: Option<u64>) -> bool {
+        self.last.as_ref().map(|(last, _)| *last) >= place
     }
 
     /// Folds some entries, acknowledges them, and answers those who wait for them.
@@ -286,7 +296,7 @@ async fn ready(first: Delivered, deliveries: &mut dyn Deliveries) -> Vec<Deliver
 }
 
 /// What is there without waiting; `None` if nothing is.
-async fn already_there(deliveries: &mut dyn Deliveries, limit: usize) -> Option<Vec<Delivered>> {
+pub(super) async fn already_there(deliveries: &mut dyn Deliveries, limit: usize) -> Option<Vec<Delivered>> {
     let mut batch = Vec::new();
     poll_fn(|context| {
         while batch.len() < limit
