@@ -1,11 +1,12 @@
 //! Streams on a real server: what is read when connections break, the server dies, or the stream is another one.
 
+mod late;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use goose_core::broker::Broker;
-use goose_services::Proxy;
 use goose_services::rabbit::Rabbit;
 
 use super::*;
@@ -45,11 +46,7 @@ impl Process {
     }
 
     async fn with(rabbit: &Rabbit, name: &str, arguments: Table) -> Self {
-        Self::at(rabbit.url(), name, arguments).await
-    }
-
-    async fn at(url: String, name: &str, arguments: Table) -> Self {
-        let mut options = RmqOptions::new(url);
+        let mut options = RmqOptions::new(rabbit.url());
         options.blocked_timeout = Duration::from_millis(300);
         let broker = options.open().await.unwrap();
         let inner = &broker.inner;
@@ -102,8 +99,8 @@ async fn a_server() {
     a_queue_is_not_taken_for_a_stream(&rabbit).await;
     reading_works_while_the_server_takes_nothing_in(&rabbit).await;
     lap("alarm");
-    all_is_read_however_slowly_it_comes_while_the_server_takes_nothing_in(&rabbit).await;
-    lap("slow");
+    late::all_is_read_before_it_counts_as_read(&rabbit).await;
+    lap("late");
     broken_connections_lose_and_double_nothing(&rabbit).await;
     lap("broken");
     a_stream_that_is_made_again_is_read_from_its_beginning(&rabbit).await;
@@ -235,28 +232,6 @@ async fn reading_works_while_the_server_takes_nothing_in(rabbit: &Rabbit) {
     assert_eq!(before.told().await, ["before", "after"]);
     before.close().await;
     late.close().await;
-}
-
-async fn all_is_read_however_slowly_it_comes_while_the_server_takes_nothing_in(rabbit: &Rabbit) {
-    let before = Process::on(rabbit, "slow").await;
-    let entries: Vec<NewEntry> = (0..3_500).map(|n| entry(&n.to_string())).collect();
-    before.stream.append(&entries).await.into_iter().collect::<Result<(), _>>().unwrap();
-    let proxy = Proxy::to(rabbit.port());
-    let url = rabbit.url().replace(&rabbit.port().to_string(), &proxy.port().to_string());
-    let [late, empty] = ["slow", "empty"].map(|name| Process::at(url.clone(), name, arguments(1 << 30, 64 << 20)));
-    let (late, empty) = tokio::join!(late, empty);
-    rabbit.memory_alarm(true);
-    // The server sends so many ahead, and goes on after a round trip.
-    proxy.delay(Duration::from_millis(350));
-    let (told, nothing) = tokio::join!(late.told(), empty.told());
-    rabbit.memory_alarm(false);
-    proxy.delay(Duration::ZERO);
-    assert_eq!((told.len(), nothing.len()), (3_500, 0));
-    assert_eq!(told.last().map(String::as_str), Some("3499"));
-    assert_eq!(before.told().await, told);
-    for process in [before, late, empty] {
-        process.close().await;
-    }
 }
 
 async fn broken_connections_lose_and_double_nothing(rabbit: &Rabbit) {
