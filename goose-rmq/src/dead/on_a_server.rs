@@ -27,7 +27,7 @@ fn job() -> Job {
 }
 
 fn large_job() -> Job {
-    Job { args: Payload::message_pack(vec![1; 1_000]), ..job() }
+    Job::new(JobName::new("a").unwrap(), queue(), Payload::message_pack(vec![1; 1_000]))
 }
 
 fn burial(job: &Job) -> Burial {
