@@ -95,9 +95,10 @@ impl Task {
                 self.end_step(now)
             }
             Ending::HandingBack { until, .. } if now >= until => {
+                // What was handed out can still be settled: the server may take in nothing and hear acknowledgements all the same.
                 let words = "cannot hand back jobs in time; the server will give them to others";
-                self.session.state().stop_error = Some(Error::new(ErrorKind::Unavailable, words));
-                None
+                self.handed_back(Err(Error::new(ErrorKind::Unavailable, words)));
+                self.end_step(now)
             }
             Ending::HandingBack { is_under_way, until } => {
                 let is_silent = self.wires.iter().all(Wire::is_silent)
@@ -145,7 +146,7 @@ impl Task {
                 Err(SettleError::Broker(error)) => Some(error),
                 _ => None,
             });
-            let _ = tell.send((generation, Event::HandedBack(failed.map_or(Ok(()), Err))));
+            let _ = tell.send((generation, Event::Released(failed.map_or(Ok(()), Err))));
         });
         Some(Until::Moment(now + WITHIN))
     }
@@ -167,7 +168,11 @@ impl Task {
             state.stop_error = outcome.err();
             drop(state);
             self.session.end.send_replace(End::HandedBack);
-        } else if outcome.is_err() {
+        }
+    }
+
+    pub(super) fn released(&mut self, outcome: Result<()>) {
+        if outcome.is_err() {
             // The server gives them to others when the channel closes.
             self.session.state().phase = Phase::Ended;
         }

@@ -10,6 +10,7 @@ use goose_services::rabbit::Rabbit;
 use crate::{QueueType, RmqBroker, RmqOptions};
 
 mod long;
+mod stop;
 mod unheard;
 
 const QUEUE: &str = "jobs";

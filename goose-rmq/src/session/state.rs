@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::ConsumerOptions;
-use goose_core::{Clock, Error, JobId, Result, SystemClock, Timestamp};
+use goose_core::{Clock, Error, JobId, SystemClock, Timestamp};
 use tokio::sync::watch;
 
-use super::begun::{Begun, begin};
 use super::intake::Source;
 use super::lease::{Leases, Terms};
-use super::ledger::{Ack, Ledger};
+use super::ledger::Ledger;
 use super::mixer::Mixer;
 use super::pace::Pace;
 pub(super) use super::phase::Phase;
@@ -277,38 +276,6 @@ impl State {
             .collect();
         out.sort_unstable();
         out.into_iter().map(|(_, claimed)| claimed).collect()
-    }
-
-    // ---- acknowledging
-
-    /// Acknowledges claims, which ends them and makes room for others. The frames are out when this returns. There is no answer
-    /// to them, see [`hear`](Self::hear).
-    pub(super) fn acknowledge(&mut self, tags: impl IntoIterator<Item = u64>, now: Instant) {
-        let Some(channel) = self.channel.clone() else { return };
-        let (acks, claims) = self.ledger.close(tags);
-        let mut ended = 0;
-        for claim in claims {
-            let slot = &mut self.slots[claim.slot];
-            slot.acknowledged(claim.consumer, now);
-            if matches!(claim.stage, Stage::Out { .. } | Stage::Ending { .. }) {
-                slot.running = slot.running.saturating_sub(1);
-                ended += 1;
-            }
-            self.show(claim.slot);
-        }
-        self.pace.ended(ended, now);
-        for Ack { tag, multiple } in acks {
-            let _on_its_way = begin(channel.ack(tag, multiple));
-        }
-    }
-
-    /// Asks the server for an answer behind everything that was sent on the channel until now: with that answer it has
-    /// heard all of it. What was only written may be lost with the connection. `None` if there is no channel.
-    ///
-    /// The question is a limit for the next consumer. So consumers are made under the same lock.
-    pub(super) fn hear(&self) -> Option<Begun<Result<()>>> {
-        let channel = self.channel.clone()?;
-        Some(begin(Box::pin(async move { channel.round_trip().await })))
     }
 }
 

@@ -250,12 +250,10 @@ impl<F: Fold> Reading<F> {
         while let Ok(barrier) = barriers.try_recv() {
             self.waiting.push(barrier);
         }
-        let waiting = std::mem::take(&mut self.waiting);
+        // Whatever goes wrong, they wait for the next connection.
+        let passing = self.waiting.len();
         loop {
-            if let Err(error) = channel.round_trip().await {
-                self.waiting = waiting;
-                return Err(error);
-            }
+            channel.round_trip().await?;
             let mut came = 0;
             while let Some(batch) = already_there(deliveries, AT_ONCE).await {
                 came += batch.len();
@@ -266,7 +264,7 @@ impl<F: Fold> Reading<F> {
                 break;
             }
         }
-        for barrier in waiting {
+        for barrier in self.waiting.drain(..passing) {
             let _ = barrier.send(());
         }
         Ok(())
@@ -283,7 +281,8 @@ fn not_here_yet(error: Error, name: &str) -> Error {
         return no_stream(name).with_source(error);
     }
     let message = format!(
-        "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there with          rabbitmq-streams add_replica"
+        "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there: \
+         rabbitmq-streams add_replica {name} NODE"
     );
     Error::new(ErrorKind::Unavailable, message).with_source(error)
 }

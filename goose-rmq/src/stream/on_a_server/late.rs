@@ -89,6 +89,9 @@ impl Channel for Late<Arc<dyn Channel>> {
     fn ack(&self, delivery_tag: u64, multiple: bool) -> BoxFuture<'static, Result<()>> {
         self.0.ack(delivery_tag, multiple)
     }
+    fn give_back(&self, delivery_tag: u64) -> BoxFuture<'static, Result<()>> {
+        self.0.give_back(delivery_tag)
+    }
     fn round_trip(&self) -> BoxFuture<'_, Result<()>> {
         self.0.round_trip()
     }
