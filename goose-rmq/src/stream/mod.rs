@@ -219,6 +219,11 @@ impl<F: Fold> Stream<F> {
         self.catch_up().await
     }
 
+    /// Whether an entry of this process is stored and has not been read back.
+    fn awaits_its_own(&self) -> bool {
+        self.own.lock().values().any(|own| own.is_confirmed)
+    }
+
     /// Waits for something that the reading brings, for as long as entries come in.
     async fn while_it_goes_on<T>(&self, event: impl Future<Output = T>) -> Result<T> {
         let mut progress = self.progress.subscribe();

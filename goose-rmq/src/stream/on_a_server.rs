@@ -101,6 +101,8 @@ async fn a_server() {
     lap("alarm");
     late::all_is_read_before_it_counts_as_read(&rabbit).await;
     lap("late");
+    late::a_reader_that_is_sent_nothing_more_begins_again(&rabbit).await;
+    lap("stops");
     broken_connections_lose_and_double_nothing(&rabbit).await;
     lap("broken");
     a_stream_that_is_made_again_is_read_from_its_beginning(&rabbit).await;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use goose_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::end;
 use super::entry::{LastIds, no_stream};
@@ -32,6 +33,10 @@ const TAG: &str = "tail";
 
 /// The pauses after errors. The link has its own, with jitter, for connections that cannot be made.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(5)];
+
+/// An entry of our own is there, and nothing has come for so long: the server has lost our place. It does when it cuts off what it is
+/// sending to a slow reader.
+const STUCK: Duration = Duration::from_secs(5);
 
 type Barrier = oneshot::Sender<()>;
 
@@ -108,6 +113,7 @@ impl<F: Fold> Reading<F> {
         // While the server takes in nothing: where the stream ends.
         let mut asking = JoinSet::new();
         let mut end = None;
+        let mut came = Instant::now();
         loop {
             if is_live && !self.waiting.is_empty() {
                 self.pass_barriers(stream, &*channel, &mut *deliveries, barriers).await?;
@@ -135,6 +141,7 @@ impl<F: Fold> Reading<F> {
                         }
                         return Ok(());
                     };
+                    came = Instant::now();
                     let batch = ready(delivered, &mut *deliveries).await;
                     let has_mark = batch.iter().any(|delivered| delivered.message_id.as_ref() == Some(&mark_id));
                     if let Step::AnotherStream = self.fold(stream, &*channel, batch, &mut expected).await? {
@@ -147,6 +154,13 @@ impl<F: Fold> Reading<F> {
                         self.complete(stream);
                     }
                     tokio::task::yield_now().await;
+                }
+                () = tokio::time::sleep_until(came + STUCK) => {
+                    if stream.awaits_its_own() {
+                        let _ = channel.close().await;
+                        return Err(Error::new(ErrorKind::Unavailable, "the server sends nothing, though there is something"));
+                    }
+                    came = Instant::now();
                 }
                 Some(found) = asking.join_next() => end = Some(found.map_err(|_| closed())??),
             }

@@ -13,9 +13,19 @@ async fn what_runs_is_still_settled(rabbit: &Rabbit, queue_type: QueueType) {
     .await;
     enqueue(&broker, 8).await;
     let consumer = session(&broker, 8).await;
-    let taken = take(&*consumer, 2).await;
-    until("a buffer", || held(rabbit, &format!("stop-{queue_type:?}")).0 == 8).await;
     rabbit.memory_alarm(true);
+    // The server notices who publishes when he does.
+    let elsewhere =
+        Job::new(JobName::new("a").unwrap(), QueueName::new("other").unwrap(), Payload::message_pack(vec![]));
+    let publishing = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.enqueue(vec![elsewhere; 1]).await.map(drop) }
+    });
+    let mut blocked = broker.inner.links.publish.blocked();
+    in_time("blocked", blocked.wait_for(Option::is_some)).await.unwrap();
+    // Room for all of them, of which two are taken.
+    assert!(tokio::time::timeout(Duration::ZERO, consumer.fetch(8)).await.is_err());
+    let taken = take(&*consumer, 2).await;
     let stopped = in_time("a stop", consumer.stop()).await;
     let held = consumer.holds(&taken[0].receipt) && consumer.holds(&taken[1].receipt);
     let settled = settle(&*consumer, &taken[0], Verdict::Done).await;
@@ -24,6 +34,7 @@ async fn what_runs_is_still_settled(rabbit: &Rabbit, queue_type: QueueType) {
     assert!(held && settled.is_ok(), "{queue_type:?}: {held} {settled:?}");
     settle(&*consumer, &taken[1], Verdict::Done).await.unwrap();
     drop(consumer);
+    let _ = publishing.await.unwrap();
     let consumer = session(&broker, 0).await;
     let mut left = numbers(&take(&*consumer, 6).await);
     left.sort_unstable();

@@ -1,4 +1,4 @@
-//! A server that answers at once and begins to send late.
+//! A server that answers at once and begins to send late, or stops sending.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,18 +16,26 @@ use crate::amqp::{
 /// Much later than anybody waits who takes silence for the end.
 const LATE: Duration = Duration::from_millis(2_500);
 
+/// What is played by whatever is made of it.
+#[derive(Debug, Clone)]
+enum Play {
+    Late,
+    /// The first consumer gets so many.
+    Stops(Arc<Mutex<Option<usize>>>),
+}
+
 #[derive(Debug)]
-struct Late<T>(T);
+struct Late<T>(T, Play);
 
 impl Connect for Late<Connector> {
     fn connect(&self, role: Role) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
-        Box::pin(async move { Ok(Arc::new(Late(self.0.connect(role).await?)) as Arc<dyn Connection>) })
+        Box::pin(async move { Ok(Arc::new(Late(self.0.connect(role).await?, self.1.clone())) as Arc<dyn Connection>) })
     }
 }
 
 impl Connection for Late<Arc<dyn Connection>> {
     fn open_channel(&self) -> BoxFuture<'_, Result<Arc<dyn Channel>>> {
-        Box::pin(async move { Ok(Arc::new(Late(self.0.open_channel().await?)) as Arc<dyn Channel>) })
+        Box::pin(async move { Ok(Arc::new(Late(self.0.open_channel().await?, self.1.clone())) as Arc<dyn Channel>) })
     }
     fn next_event(&self) -> BoxFuture<'_, ConnectionEvent> {
         self.0.next_event()
@@ -79,8 +87,12 @@ impl Channel for Late<Arc<dyn Channel>> {
     ) -> BoxFuture<'a, Result<Box<dyn Deliveries>>> {
         Box::pin(async move {
             let deliveries = self.0.consume(queue, tag, args).await?;
-            let begins = Box::pin(tokio::time::sleep(LATE));
-            Ok(Box::new(LateDeliveries { begins, deliveries }) as Box<dyn Deliveries>)
+            let (late, left) = match &self.1 {
+                Play::Late => (LATE, None),
+                Play::Stops(left) => (Duration::ZERO, left.lock().take()),
+            };
+            let begins = Box::pin(tokio::time::sleep(late));
+            Ok(Box::new(LateDeliveries { begins, left, deliveries }) as Box<dyn Deliveries>)
         })
     }
     fn cancel<'a>(&'a self, tag: &'a str) -> BoxFuture<'a, Result<()>> {
@@ -106,6 +118,7 @@ impl Channel for Late<Arc<dyn Channel>> {
 #[derive(Debug)]
 struct LateDeliveries {
     begins: Pin<Box<Sleep>>,
+    left: Option<usize>,
     deliveries: Box<dyn Deliveries>,
 }
 
@@ -114,7 +127,25 @@ impl Deliveries for LateDeliveries {
         if !self.begins.is_elapsed() && self.begins.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        self.deliveries.poll_next(context)
+        if self.left == Some(0) {
+            return Poll::Pending;
+        }
+        let delivered = self.deliveries.poll_next(context);
+        if delivered.is_ready() {
+            self.left = self.left.map(|left| left - 1);
+        }
+        delivered
+    }
+}
+
+impl Late<Connector> {
+    /// A stream that is read through what is played, and its connection.
+    async fn stream(self, rabbit: &Process, name: &str) -> (Arc<Link>, Arc<Stream<Told>>) {
+        let wires = &rabbit.stream.wires;
+        let patience = Duration::from_secs(20);
+        let control = Link::open(Arc::new(self), Role::Control, patience, 1, &wires.runtime).await.unwrap();
+        let wires = Wires { control: Arc::clone(&control), ..wires.clone() };
+        (control, Stream::new(wires, name.to_owned(), arguments(1 << 30, 64 << 20)))
     }
 }
 
@@ -125,14 +156,8 @@ pub(super) async fn all_is_read_before_it_counts_as_read(rabbit: &Rabbit) {
     eventually("the server has counted", async || rabbit.queue("late").is_some_and(|queue| queue.messages > 0)).await;
 
     let late = Process::on(rabbit, "late").await;
-    let connector = Connector::new(&RmqOptions::new(rabbit.url())).unwrap();
-    let (patience, runtime) = (Duration::from_secs(20), &late.stream.wires.runtime);
-    let control = Link::open(Arc::new(Late(connector)), Role::Control, patience, 1, runtime).await.unwrap();
-    let read = |name: &str| {
-        let wires = Wires { control: Arc::clone(&control), ..late.stream.wires.clone() };
-        Stream::<Told>::new(wires, name.to_owned(), arguments(1 << 30, 64 << 20))
-    };
-    let (full, empty) = (read("late"), read("nothing"));
+    let played = || Late(Connector::new(&RmqOptions::new(rabbit.url())).unwrap(), Play::Late);
+    let ((one, full), (other, empty)) = tokio::join!(played().stream(&late, "late"), played().stream(&late, "nothing"));
     rabbit.memory_alarm(true);
     let caught_up = tokio::join!(full.catch_up(), empty.catch_up());
     let (told, nothing) = (full.state().bodies().len(), empty.state().bodies().len());
@@ -140,7 +165,22 @@ pub(super) async fn all_is_read_before_it_counts_as_read(rabbit: &Rabbit) {
     caught_up.0.unwrap();
     caught_up.1.unwrap();
     assert_eq!((told, nothing), (2_500, 0));
-    control.close().await;
+    one.close().await;
+    other.close().await;
     before.close().await;
     late.close().await;
+}
+
+pub(super) async fn a_reader_that_is_sent_nothing_more_begins_again(rabbit: &Rabbit) {
+    let process = Process::on(rabbit, "stops").await;
+    for n in 0..10 {
+        process.say(&n.to_string()).await.unwrap();
+    }
+    let play = Play::Stops(Arc::new(Mutex::new(Some(4))));
+    let played = Late(Connector::new(&RmqOptions::new(rabbit.url())).unwrap(), play);
+    let (control, stream) = played.stream(&process, "stops").await;
+    stream.catch_up().await.unwrap();
+    assert_eq!(stream.state().bodies().len(), 10);
+    control.close().await;
+    process.close().await;
 }
