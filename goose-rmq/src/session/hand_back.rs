@@ -171,7 +171,7 @@ impl Task {
         }
     }
 
-    pub(super) fn released(&mut self, outcome: Result<()>) {
+    pub(super) fn released(&mut self, outcome: &Result<()>) {
         if outcome.is_err() {
             // The server gives them to others when the channel closes.
             self.session.state().phase = Phase::Ended;
