@@ -208,6 +208,10 @@ impl Channel for Handle {
         no()
     }
 
+    fn give_back(&self, _: u64) -> BoxFuture<'static, Result<()>> {
+        no()
+    }
+
     fn round_trip(&self) -> BoxFuture<'_, Result<()>> {
         no()
     }

@@ -65,7 +65,7 @@ impl State {
             }
         }
         (0..self.slots.len()).for_each(|slot| self.show(slot));
-        let _on_its_way = self.acknowledge(deleted, now);
+        self.acknowledge(deleted, now);
         taken
     }
 

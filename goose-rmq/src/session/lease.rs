@@ -262,7 +262,7 @@ mod tests {
         let claim = bench.state.take_for_lease(claimed).unwrap();
         assert!(!bench.standing(&taken[0]), "it is being turned");
         assert!(bench.state.take_for_lease(claimed).is_none());
-        let _ = bench.state.acknowledge([claimed.tag], long);
+        bench.state.acknowledge([claimed.tag], long);
         bench.state.lease(claimed, Lease::new(claim, "q".to_owned(), long, TERMS));
         bench.now = long;
         assert!(bench.standing(&taken[0]));

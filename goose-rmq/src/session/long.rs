@@ -44,20 +44,20 @@ async fn turn(session: &Shared, claimed: Claimed, claim: Claim) -> Result<()> {
         // The lease first: from here on the job comes back by that, and not by the channel.
         let is_held = state.generation == claimed.generation && state.ledger.get(claimed.tag).is_some();
         is_held.then(|| {
-            let written = state.acknowledge([claimed.tag], now);
+            state.acknowledge([claimed.tag], now);
             let lease = Lease::new(claim, queue.clone(), made, state.terms);
             state.lease(claimed, lease);
-            written
+            state.hear()
         })
     };
-    let Some(written) = turned else {
+    let Some(heard) = turned else {
         // The channel is gone, and others have the job.
         return end(session, &queue).await.map(drop);
     };
     tracing::debug!(job.id = %id, queue, "a long job has a lease");
-    if let Some(written) = written {
+    if let Some(heard) = heard {
         // If it did not get through there are two: this one, and that of whoever has got the job from the server.
-        let _ = written.await;
+        let _ = heard.await;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ impl Task {
             probe.abort();
         }
         self.wires.iter_mut().for_each(|wire| *wire = Wire::default());
+        self.opening = 0;
         self.ending.begin_again();
         let mut state = self.session.state();
         let lost = state.ledger.len();

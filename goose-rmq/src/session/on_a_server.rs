@@ -13,6 +13,8 @@ mod early;
 mod long;
 mod moved;
 mod refused;
+mod stop;
+mod unheard;
 
 const QUEUE: &str = "jobs";
 /// Everything in these tests happens sooner, also on a busy machine.

@@ -44,6 +44,8 @@ pub(super) struct Task {
     pub(super) refusals: u32,
     /// Numbers consumers.
     consumers: u64,
+    /// Changes of consumers whose streams are not here yet.
+    pub(super) opening: usize,
     pub(super) ending: hand_back::Ending,
 }
 
@@ -86,6 +88,7 @@ impl Task {
             pause: FIRST_PAUSE,
             refusals: 0,
             consumers: 0,
+            opening: 0,
             ending,
         }
     }
@@ -148,12 +151,14 @@ impl Task {
         state.is_watched = gives_up_at.is_some();
         let next = state.next_moment(now).into_iter().chain(gives_up_at).chain(quiet_at).min();
         let (generation, phase) = (state.generation, state.phase);
-        drop(state);
         if !changes.is_empty() {
             let (ready, tell) = (&self.ready, self.tell.clone());
+            // Its frames go out under the lock, see `State::hear`.
             let call = wires::change(&channel, &mut self.wires, changes, ready, tell, generation);
             self.calls.spawn(call);
+            self.opening += 1;
         }
+        drop(state);
         match phase {
             Phase::Open => Some(next.map_or(Until::Woken, Until::Moment)),
             _ => self.end_step(now).map(|until| until.or(next)),
@@ -187,9 +192,13 @@ impl Task {
         for (generation, event) in came.events {
             if matches!(event, Event::Proved(_)) {
                 // What proves a consumer was sent behind its deliveries, and these may not have been looked at yet.
+                let (of, highest) = self.session.state().highest();
                 let mut more = Came::default();
                 more.receive(&mut self.wires, &mut Context::from_waker(Waker::noop()));
                 self.take_in(&mut more);
+                if self.opening == 0 {
+                    self.session.state().give_back_lost(of, highest);
+                }
             }
             self.happened(generation, event);
         }
@@ -225,10 +234,15 @@ impl Task {
                 self.is_connecting = false;
                 self.fail(error);
             }
-            Event::Opened(streams) => streams.into_iter().for_each(|(slot, stream)| self.wires[slot].connect(stream)),
+            Event::Opened(streams) => {
+                self.opening = self.opening.saturating_sub(1);
+                streams.into_iter().for_each(|(slot, stream)| self.wires[slot].connect(stream));
+            }
             Event::Proved(numbers) => {
                 // Not before: a server that gives channels and refuses consumers would be asked without a pause.
-                (self.pause, self.refusals) = (FIRST_PAUSE, 0);
+                if !numbers.is_empty() {
+                    (self.pause, self.refusals) = (FIRST_PAUSE, 0);
+                }
                 let mut state = session.state();
                 numbers.into_iter().for_each(|(slot, number)| state.slots[slot].is_proved(number));
             }
@@ -237,6 +251,7 @@ impl Task {
             Event::Restored(slot) => session.state().slots[slot].is_missing = false,
             Event::CannotRestore(error) => self.fail(error),
             Event::HandedBack(outcome) => self.handed_back(outcome),
+            Event::Released(outcome) => self.released(&outcome),
         }
     }
 
