@@ -22,7 +22,7 @@ use crate::load::{Load, Size};
 const QUEUE: &str = "lab/v1/queue/default";
 
 /// So much that there is still some when a node has come back.
-const MUCH: Size = Size { backlog: 4_000, more: 6_000 };
+const MUCH: Size = Size { backlog: 6_000, nap: Duration::from_millis(100), more: 4_000, pause_ms: 40 };
 
 /// What a process has done when it cannot have had it before: far more than a worker receives at a time.
 const GOES_ON: usize = 100;
@@ -54,7 +54,7 @@ fn node_of(load: &mut Load, worker: usize) -> Result<usize> {
 async fn until_all_go_on(load: &mut Load, what: &str, from: Timestamp) -> Result<()> {
     let workers: HashSet<u32> = load.workers.iter().map(Process::pid).collect();
     until_they_go_on(load, &workers, what, from).await?;
-    load.lab.note_outage(what, from)
+    load.lab.note_outage("node", from)
 }
 
 async fn until_they_go_on(load: &mut Load, workers: &HashSet<u32>, what: &str, from: Timestamp) -> Result<()> {
@@ -67,7 +67,18 @@ async fn until_they_go_on(load: &mut Load, workers: &HashSet<u32>, what: &str, f
         let acknowledged = entries.iter().filter(|e| matches!(e, Entry::Acknowledged { at, .. } if *at > from));
         workers.iter().all(finished) && acknowledged.count() >= GOES_ON
     };
-    load.lab.until(PATIENCE, &format!("all to go on, {what}"), all_go_on).await?;
+    if let Err(error) = load.lab.until(PATIENCE, &format!("all to go on, {what}"), all_go_on).await {
+        let entries = load.lab.entries()?;
+        let last = |worker: &u32| {
+            let times = entries.iter().filter_map(|e| match e {
+                Entry::Finished { pid, at, .. } if pid == worker => Some(at.as_millis() - from.as_millis()),
+                _ => None,
+            });
+            (*worker, times.clone().filter(|time| *time > 0).count(), times.max())
+        };
+        let last: Vec<_> = workers.iter().map(last).collect();
+        return Err(format!("{error}; workers, what they finished after it, and when the last, in ms: {last:?}").into());
+    }
     let entries = load.lab.entries()?;
     let starts = entries.iter().filter_map(|e| if let Entry::Started { at, .. } = e { Some(*at) } else { None });
     let enqueues = entries.iter().filter_map(|e| if let Entry::Acknowledged { at, .. } = e { Some(*at) } else { None });
@@ -128,7 +139,7 @@ pub(crate) async fn a_node_paused() -> Outcome {
     nodes(&mut load)?.nodes[node].resume();
     nodes(&mut load)?.wait_until_whole();
     // What it has to say to the others of the time before its pause does not matter any more.
-    load.lab.note_outage("node resumed", from)?;
+    load.lab.note_outage("resumed", from)?;
     load.loses_nothing().await
 }
 
@@ -185,7 +196,7 @@ pub(crate) async fn the_writers_of_its_streams_killed() -> Outcome {
     eprintln!("writer of the log killed: a queue was resumed after {} ms", now().since(from).as_millis());
     load.until_finished(220).await?;
     eprintln!("writer of the log killed: all of its jobs had run after {} ms", now().since(from).as_millis());
-    load.lab.note_outage("writer killed", from)?;
+    load.lab.note_outage("killed", from)?;
     let early = |e: &&Entry| matches!(e, Entry::Started { at, .. } if *at > paused && *at < resumed);
     let early = load.lab.entries()?.iter().filter(early).count();
     ensure!(early == 0, "{early} jobs of a paused queue were started");
@@ -196,6 +207,7 @@ pub(crate) async fn the_writers_of_its_streams_killed() -> Outcome {
     let from = now();
     nodes(&mut load)?.nodes[writer].kill();
     load.enqueue(Task::Bury, 20).await?;
+    eprintln!("writer of the dead killed: jobs were enqueued after {} ms", now().since(from).as_millis());
     let end = Instant::now() + PATIENCE;
     let mut size = 0;
     while size < 40 {
@@ -203,7 +215,7 @@ pub(crate) async fn the_writers_of_its_streams_killed() -> Outcome {
         ensure!(Instant::now() < end, "there are {size} dead jobs, and not 40");
     }
     eprintln!("writer of the dead killed: all were buried after {} ms", now().since(from).as_millis());
-    load.lab.note_outage("writer killed", from)?;
+    load.lab.note_outage("killed", from)?;
     nodes(&mut load)?.nodes[writer].restart();
     nodes(&mut load)?.wait_until_whole();
     broker.close().await?;
