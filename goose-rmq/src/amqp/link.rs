@@ -83,12 +83,20 @@ impl Link {
                 let now = current.borrow_and_update().clone();
                 match now {
                     Current::Closed => return Err(closed()),
-                    // It may have broken a moment ago; then another one comes soon.
-                    Current::Connected(connection) => match connection.open_channel().await {
-                        Err(error) if error.kind() == ErrorKind::Unavailable => {
-                            tracing::debug!(role = ?self.role, error = format!("{error:#}"), "no channel");
+                    // It may have broken a moment ago; then another one comes soon, and the library may have nothing to say
+                    // on this one any more.
+                    Current::Connected(connection) => tokio::select! {
+                        biased;
+                        answer = connection.open_channel() => match answer {
+                            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                                tracing::debug!(role = ?self.role, error = format!("{error:#}"), "no channel");
+                            }
+                            answer => return answer,
+                        },
+                        changed = current.changed() => {
+                            changed.map_err(|_| closed())?;
+                            continue;
                         }
-                        answer => return answer,
                     },
                     Current::Connecting => {}
                 }
@@ -118,6 +126,17 @@ impl Link {
     /// Why the last connection broke or could not be made, until one stands again.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.last_error.lock().clone()
+    }
+
+    /// Gives up the connection of this epoch if it still stands: its server is of no use. The next one is made to the next
+    /// server.
+    pub(crate) async fn leave(&self, epoch: u64) {
+        let current = self.current.borrow().clone();
+        if *self.epoch.borrow() == epoch
+            && let Current::Connected(connection) = current
+        {
+            connection.close().await;
+        }
     }
 
     /// Ends for good, saying goodbye. Also what is waiting for a channel ends, with `Closed`.
@@ -226,4 +245,79 @@ fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish();
     let [a, b, c, d, ..] = bits.to_le_bytes();
     f64::from(u32::from_le_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// The first connection says nothing on channels any more, and breaks when it is told to. On the next there are none.
+    #[derive(Debug, Default)]
+    struct Servers {
+        connected: AtomicUsize,
+        breaks: Arc<Notify>,
+    }
+
+    #[derive(Debug)]
+    struct Dying {
+        is_first: bool,
+        breaks: Arc<Notify>,
+    }
+
+    impl Connect for Servers {
+        fn connect(&self, _: Role) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
+            let is_first = self.connected.fetch_add(1, Ordering::Relaxed) == 0;
+            let breaks = Arc::clone(&self.breaks);
+            Box::pin(async move { Ok(Arc::new(Dying { is_first, breaks }) as Arc<dyn Connection>) })
+        }
+    }
+
+    impl Connection for Dying {
+        fn open_channel(&self) -> BoxFuture<'_, Result<Arc<dyn Channel>>> {
+            Box::pin(async {
+                if self.is_first {
+                    return std::future::pending().await;
+                }
+                Err(Error::new(ErrorKind::Full, "the second server was asked"))
+            })
+        }
+
+        fn next_event(&self) -> BoxFuture<'_, ConnectionEvent> {
+            Box::pin(async {
+                if !self.is_first {
+                    return std::future::pending().await;
+                }
+                self.breaks.notified().await;
+                ConnectionEvent::Over(Error::new(ErrorKind::Unavailable, "broken"))
+            })
+        }
+
+        fn close(&self) -> BoxFuture<'_, ()> {
+            self.breaks.notify_one();
+            Box::pin(async {})
+        }
+
+        fn cut(&self) {}
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_channel_goes_on_to_the_next_connection_when_this_one_is_over() {
+        let (servers, limit) = (Arc::new(Servers::default()), Duration::from_secs(60));
+        let link = Link::open(servers, Role::Consume, limit, 2, &Handle::current()).await.unwrap();
+        let waiting = tokio::spawn({
+            let link = Arc::clone(&link);
+            async move { link.channel().await.unwrap_err() }
+        });
+        tokio::task::yield_now().await;
+        // Of another connection.
+        link.leave(7).await;
+        assert_eq!(*link.epoch().borrow(), 1);
+        link.leave(1).await;
+        assert_eq!(waiting.await.unwrap().to_string(), "the second server was asked");
+        assert_eq!(*link.epoch().borrow(), 2);
+    }
 }

@@ -49,6 +49,10 @@ pub(super) struct Actor {
     pub(super) stragglers: usize,
     pub(super) pace: Pace,
     pub(super) channel: Option<Arc<dyn Channel>>,
+    /// The connection of the channel.
+    pub(super) epoch: u64,
+    /// When the server last had word on anything.
+    pub(super) heard: Instant,
     opening: Option<BoxFuture<'static, Result<Arc<dyn Channel>>>>,
     /// Since when there is no channel.
     pub(super) cut_off: Instant,
@@ -65,6 +69,8 @@ pub(super) struct Limits {
     pub(super) connect: Duration,
     pub(super) confirm: Duration,
     pub(super) blocked: Duration,
+    /// Whether there is another server to go to.
+    pub(super) is_cluster: bool,
 }
 
 pub(super) struct UnderWay {
@@ -86,6 +92,7 @@ impl Actor {
             connect: options.connect_timeout,
             confirm: options.confirm_timeout,
             blocked: options.blocked_timeout,
+            is_cluster: options.urls.len() > 1,
         };
         let actor = Self {
             blocked: link.blocked(),
@@ -104,6 +111,8 @@ impl Actor {
             stragglers: 0,
             pace: Pace::new(options.window),
             channel: None,
+            epoch: 0,
+            heard: Instant::now(),
             opening: None,
             cut_off: Instant::now(),
             blocked_since: None,
@@ -218,6 +227,9 @@ impl Actor {
                 self.stragglers -= 1;
                 continue;
             };
+            if confirmation.is_ok() {
+                self.heard = Instant::now();
+            }
             match confirmation {
                 Ok(Confirmation::Acked { .. }) if came_back => self.came_back(request),
                 Ok(Confirmation::Acked { .. }) => self.acked(request),
@@ -318,7 +330,10 @@ impl Actor {
     fn opened(&mut self, opened: Result<Arc<dyn Channel>>) {
         self.opening = None;
         match opened {
-            Ok(channel) => self.channel = Some(channel),
+            Ok(channel) => {
+                self.channel = Some(channel);
+                self.epoch = *self.link.epoch().borrow();
+            }
             // Those that can wait longer do, until their time is up.
             Err(error) if error.kind().is_retryable() => {
                 self.expire();

@@ -1,5 +1,6 @@
 //! How long messages wait: for their turn, for the server's word, for a server that blocks or is away.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use goose_core::{Error, ErrorKind};
@@ -29,13 +30,19 @@ impl Actor {
     /// Answers those who have waited long enough.
     pub(super) fn expire(&mut self) {
         let now = Instant::now();
+        // Nothing at all has been confirmed since that was sent.
+        let mut is_mute = false;
         while self.deadlines.front().is_some_and(|(deadline, _)| *deadline <= now) {
-            let Some((_, ticket)) = self.deadlines.pop_front() else { break };
+            let Some((deadline, ticket)) = self.deadlines.pop_front() else { break };
             // Its future is kept: one that is dropped unresolved stays in the library's list for ever.
             if let Some(request) = self.flights.get_mut(ticket).and_then(|under_way| under_way.request.take()) {
                 self.stragglers += 1;
+                is_mute |= self.heard + self.limits.confirm <= deadline;
                 self.fail(request, PublishError::TimedOut);
             }
+        }
+        if is_mute && self.limits.is_cluster {
+            self.leave();
         }
         while let Some(request) = self.queue.front() {
             if self.patience(request) > now {
@@ -48,6 +55,14 @@ impl Actor {
         if self.stragglers > 0 && self.stragglers >= self.pace.window() {
             self.give_up_channel();
         }
+    }
+
+    /// A node that is cut off from the others, or has not understood who leads a queue, may go on without ever confirming
+    /// anything. Another one may know better.
+    fn leave(&self) {
+        tracing::warn!("the server confirms nothing; will connect to another one");
+        let (link, epoch) = (Arc::clone(&self.link), self.epoch);
+        tokio::spawn(async move { link.leave(epoch).await });
     }
 
     fn why_not_sent(&self) -> PublishError {

@@ -150,7 +150,22 @@ pub(crate) async fn a_node_cut_off() -> Outcome {
     let from = now();
     nodes(&mut load)?.cut_off(node);
     let r = until_all_go_on(&mut load, "node cut off", from).await;
-    for n in 0..3 { let c = nodes(&mut load)?; eprintln!("DBG node {n} (victim {node}) {} {:?}\n{}", c.nodes[n].port(), c.running(n), c.nodes[n].log().lines().filter(|l| ["global","artition","inority","paus","down","Paus","up"].iter().any(|w| l.contains(w))).map(|l| format!("DBG {l}\n")).collect::<String>()); }
+    for n in 0..3 {
+        let c = nodes(&mut load)?;
+        eprintln!(
+            "DBG node {n} (victim {node}) {} {:?}\n{}",
+            c.nodes[n].port(),
+            c.running(n),
+            c.nodes[n]
+                .log()
+                .lines()
+                .filter(|l| ["global", "artition", "inority", "paus", "down", "Paus", "up"]
+                    .iter()
+                    .any(|w| l.contains(w)))
+                .map(|l| format!("DBG {l}\n"))
+                .collect::<String>()
+        );
+    }
     r?;
     nodes(&mut load)?.mend();
     nodes(&mut load)?.wait_until_whole();
