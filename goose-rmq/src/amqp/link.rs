@@ -83,11 +83,10 @@ impl Link {
                 let now = current.borrow_and_update().clone();
                 match now {
                     Current::Closed => return Err(closed()),
-                    // It may have broken a moment ago; then another one comes soon, and the library may have nothing to say
-                    // on this one any more.
+                    // It may have broken a moment ago; then another one comes soon. The library may say so or nothing at all.
                     Current::Connected(connection) => tokio::select! {
                         biased;
-                        answer = connection.open_channel() => match answer {
+                        opened = connection.open_channel() => match opened {
                             Err(error) if error.kind() == ErrorKind::Unavailable => {
                                 tracing::debug!(role = ?self.role, error = format!("{error:#}"), "no channel");
                             }
@@ -248,76 +247,4 @@ fn random() -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::sync::Notify;
-
-    use super::*;
-
-    /// The first connection says nothing on channels any more, and breaks when it is told to. On the next there are none.
-    #[derive(Debug, Default)]
-    struct Servers {
-        connected: AtomicUsize,
-        breaks: Arc<Notify>,
-    }
-
-    #[derive(Debug)]
-    struct Dying {
-        is_first: bool,
-        breaks: Arc<Notify>,
-    }
-
-    impl Connect for Servers {
-        fn connect(&self, _: Role) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
-            let is_first = self.connected.fetch_add(1, Ordering::Relaxed) == 0;
-            let breaks = Arc::clone(&self.breaks);
-            Box::pin(async move { Ok(Arc::new(Dying { is_first, breaks }) as Arc<dyn Connection>) })
-        }
-    }
-
-    impl Connection for Dying {
-        fn open_channel(&self) -> BoxFuture<'_, Result<Arc<dyn Channel>>> {
-            Box::pin(async {
-                if self.is_first {
-                    return std::future::pending().await;
-                }
-                Err(Error::new(ErrorKind::Full, "the second server was asked"))
-            })
-        }
-
-        fn next_event(&self) -> BoxFuture<'_, ConnectionEvent> {
-            Box::pin(async {
-                if !self.is_first {
-                    return std::future::pending().await;
-                }
-                self.breaks.notified().await;
-                ConnectionEvent::Over(Error::new(ErrorKind::Unavailable, "broken"))
-            })
-        }
-
-        fn close(&self) -> BoxFuture<'_, ()> {
-            self.breaks.notify_one();
-            Box::pin(async {})
-        }
-
-        fn cut(&self) {}
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_a_channel_goes_on_to_the_next_connection_when_this_one_is_over() {
-        let (servers, limit) = (Arc::new(Servers::default()), Duration::from_secs(60));
-        let link = Link::open(servers, Role::Consume, limit, 2, &Handle::current()).await.unwrap();
-        let waiting = tokio::spawn({
-            let link = Arc::clone(&link);
-            async move { link.channel().await.unwrap_err() }
-        });
-        tokio::task::yield_now().await;
-        // Of another connection.
-        link.leave(7).await;
-        assert_eq!(*link.epoch().borrow(), 1);
-        link.leave(1).await;
-        assert_eq!(waiting.await.unwrap().to_string(), "the second server was asked");
-        assert_eq!(*link.epoch().borrow(), 2);
-    }
-}
+mod tests;
