@@ -5,7 +5,7 @@ use std::sync::Arc;
 use goose_core::broker::capability::{JobFilter, Page, Paged, ScheduledJob, ScheduledJobs};
 use goose_core::{BoxFuture, JobId, Result};
 
-use super::{Powers, cannot_look};
+use super::{Powers, cannot_look, inspect};
 use crate::amqp::Channel;
 use crate::delay::LEVELS;
 use crate::log;
@@ -22,7 +22,7 @@ impl Powers {
                 Some(open) => open,
                 None => self.wires.control.channel().await?,
             };
-            match open.inspect_queue(&names.level(level)).await? {
+            match inspect(&*open, &names.level(level)).await? {
                 Some(state) => {
                     size += state.ready;
                     channel = Some(open);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use goose_core::{JobId, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::packed;
 use super::said::{Counts, Said, SessionSaid, Text};
 
 /// How many things one part of a snapshot holds: far below the largest message a server takes.
@@ -14,12 +15,21 @@ const PART: usize = 2_000;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Content {
     pub(super) paused: BTreeSet<QueueName>,
-    /// Deleted jobs, each with the time until which that is remembered.
-    pub(super) deleted: HashMap<JobId, Timestamp>,
+    /// Deleted jobs.
+    pub(super) deleted: HashMap<JobId, Deletion>,
     pub(super) queues: BTreeSet<QueueName>,
     pub(super) counts: Counts,
     /// Open sessions, each with the place where it was last heard of.
     pub(super) sessions: BTreeMap<JobId, (u64, SessionSaid)>,
+}
+
+/// That a job was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deletion {
+    /// When, by the clock of whoever did it. What is enqueued under the same id later than that is another job.
+    pub(super) at: Timestamp,
+    /// Until then it is remembered.
+    pub(super) until: Timestamp,
 }
 
 /// A part of a snapshot. A part may hold some of everything; all parts together are the whole.
@@ -28,8 +38,9 @@ pub(super) struct Content {
 pub(super) struct Piece {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     paused: Vec<Text<QueueName>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    deleted: Vec<(Text<JobId>, i64)>,
+    /// See [`packed`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    deletions: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     queues: Vec<Text<QueueName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,18 +56,19 @@ impl Content {
         match said {
             Said::Pause { queue } => u64::from(self.paused.insert(queue.0.clone())),
             Said::Resume { queue } => u64::from(self.paused.remove(&queue.0)),
-            Said::Delete { ids, until } => {
-                let until = Timestamp::from_millis(*until);
+            Said::Delete { ids, at, until } => {
+                let (at, until) = (Timestamp::from_millis(*at), Timestamp::from_millis(*until));
                 let known = self.deleted.len();
                 for id in ids {
-                    self.deleted.entry(id.0).and_modify(|end| *end = until.max(*end)).or_insert(until);
+                    let deletion = self.deleted.entry(id.0).or_insert(Deletion { at, until });
+                    (deletion.at, deletion.until) = (at.max(deletion.at), until.max(deletion.until));
                 }
                 count(self.deleted.len() - known)
             }
             Said::Removed { ids, until } => {
                 let until = Timestamp::from_millis(*until);
                 for id in ids {
-                    self.deleted.entry(id.0).and_modify(|end| *end = until.min(*end));
+                    self.deleted.entry(id.0).and_modify(|deletion| deletion.until = until.min(deletion.until));
                 }
                 0
             }
@@ -75,13 +87,13 @@ impl Content {
             }
             // Whoever asks wants to know which answers come after the question.
             Said::Census => offset,
-            Said::Begin | Said::Snapshot { .. } | Said::Unknown => 0,
+            Said::Begin | Said::Snapshot { .. } | Said::Unknown | Said::Broken => 0,
         }
     }
 
     /// Forgets deletions whose time is over.
     pub(super) fn forget_until(&mut self, now: Timestamp) {
-        self.deleted.retain(|_, until| *until > now);
+        self.deleted.retain(|_, deletion| deletion.until > now);
     }
 
     /// The parts of a snapshot, at least one.
@@ -90,8 +102,11 @@ impl Content {
         let mut pieces = vec![Piece { counts: Some(self.counts), ..Piece::default() }];
         pieces.extend(names(&self.paused).chunks(PART).map(|part| Piece { paused: part.to_vec(), ..Piece::default() }));
         pieces.extend(names(&self.queues).chunks(PART).map(|part| Piece { queues: part.to_vec(), ..Piece::default() }));
-        let deleted: Vec<_> = self.deleted.iter().map(|(id, until)| (Text(*id), until.as_millis())).collect();
-        pieces.extend(deleted.chunks(PART).map(|part| Piece { deleted: part.to_vec(), ..Piece::default() }));
+        let mut deleted = self.deleted.iter().peekable();
+        while deleted.peek().is_some() {
+            let deletions = packed::pack(deleted.by_ref().take(PART));
+            pieces.push(Piece { deletions, ..Piece::default() });
+        }
         let sessions: Vec<_> = self.sessions.values().cloned().collect();
         pieces.extend(sessions.chunks(PART).map(|part| Piece { sessions: part.to_vec(), ..Piece::default() }));
         pieces
@@ -103,8 +118,7 @@ impl Content {
         for piece in pieces {
             content.paused.extend(piece.paused.into_iter().map(|queue| queue.0));
             content.queues.extend(piece.queues.into_iter().map(|queue| queue.0));
-            let deleted = piece.deleted.into_iter().map(|(id, until)| (id.0, Timestamp::from_millis(until)));
-            content.deleted.extend(deleted);
+            packed::unpack(&piece.deletions, &mut content.deleted);
             content.counts.add(piece.counts.unwrap_or_default());
             content.sessions.extend(piece.sessions.into_iter().map(|(seen, session)| (session.id.0, (seen, session))));
         }
@@ -136,8 +150,11 @@ mod tests {
         let mut content = Content::default();
         let ids: Vec<JobId> = (0..3).map(|_| JobId::new()).collect();
         let text = |ids: &[JobId]| ids.iter().copied().map(Text).collect::<Vec<_>>();
-        assert_eq!(content.apply(0, &Said::Delete { ids: text(&ids[..2]), until: 100 }), 2);
-        assert_eq!(content.apply(1, &Said::Delete { ids: text(&ids), until: 100 }), 1);
+        assert_eq!(content.apply(0, &Said::Delete { ids: text(&ids[..2]), at: 5, until: 100 }), 2);
+        assert_eq!(content.apply(1, &Said::Delete { ids: text(&ids), at: 7, until: 90 }), 1);
+        let deletions = [&ids[0], &ids[2]].map(|id| content.deleted[id]).map(|Deletion { at, until }| (at, until));
+        let time = Timestamp::from_millis;
+        assert_eq!(deletions, [(time(7), time(100)), (time(7), time(90))], "the later of each");
         content.apply(2, &Said::Removed { ids: text(&ids[..1]), until: 50 });
         content.apply(2, &Said::Removed { ids: text(&[JobId::new()]), until: 50 });
         assert_eq!(content.deleted.len(), 3, "a message that was not deleted is not deleted by its removal");
@@ -152,7 +169,7 @@ mod tests {
     fn a_snapshot_is_the_whole_in_parts() {
         let mut content = Content::default();
         let ids: Vec<Text<JobId>> = (0..5_000).map(|_| Text(JobId::new())).collect();
-        content.apply(0, &Said::Delete { ids, until: 9 });
+        content.apply(0, &Said::Delete { ids, at: 7, until: 9 * 86_400_000 });
         content.apply(1, &Said::Pause { queue: queue("a") });
         content.apply(2, &Said::Used { queues: vec![queue("a"), queue("b")] });
         content.apply(3, &Said::Count(Counts { enqueued: 3, ..Counts::default() }));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::PublishError;
 use super::actor::Actor;
+use super::places::place;
 use super::request::Request;
 use crate::amqp::Outgoing;
 
@@ -51,11 +52,6 @@ impl Refused {
     }
 }
 
-/// The queue that took it in or refused it, or the exchange behind which there are some.
-fn place(message: &Outgoing) -> &str {
-    if message.exchange.is_empty() { &message.routing_key } else { &message.exchange }
-}
-
 impl Actor {
     pub(super) fn acked(&mut self, request: Request) {
         self.pace.acked();
@@ -88,11 +84,12 @@ impl Actor {
         self.refused.again_at = None;
         tracing::debug!(messages = self.refused.waiting.len(), "sending again what was refused");
         let waiting = std::mem::take(&mut self.refused.waiting);
-        waiting.into_iter().rev().for_each(|request| self.queue.push_front(request));
+        waiting.into_iter().rev().for_each(|request| self.put_first(request));
         let Some(channel) = self.channel.take() else { return };
         self.cut_off = Instant::now();
         // There may be word to come on others, until they are given up.
         let limit = self.limits.confirm;
+        self.retire(&channel, limit);
         tokio::spawn(async move {
             tokio::time::sleep(limit).await;
             let _ = channel.close().await;

@@ -65,7 +65,7 @@ impl Bench {
         self.take_but(want, &|_| false)
     }
 
-    pub(super) fn take_but(&mut self, want: usize, is_deleted: &dyn Fn(JobId) -> bool) -> Vec<Delivery> {
+    pub(super) fn take_but(&mut self, want: usize, is_deleted: &dyn Fn(&Job) -> bool) -> Vec<Delivery> {
         self.state.take(want, &self.seal, is_deleted, (self.now, Timestamp::from_millis(9)))
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use goose_core::broker::Delivery;
-use goose_core::{JobId, QueueName, Timestamp};
+use goose_core::{Job, QueueName, Timestamp};
 
 use super::mixer::Offer;
 use super::phase::Phase;
@@ -38,7 +38,7 @@ impl State {
         &mut self,
         want: usize,
         seal: &Seal,
-        is_deleted: &dyn Fn(JobId) -> bool,
+        is_deleted: &dyn Fn(&Job) -> bool,
         (now, time): (Instant, Timestamp),
     ) -> Vec<Delivery> {
         let (mut taken, mut deleted) = (Vec::new(), Vec::new());
@@ -47,7 +47,7 @@ impl State {
             let Some(counts) = self.mixer.mix(want, &offers) else { break };
             for (slot, count) in self.slots.iter_mut().zip(counts) {
                 for Waiting { tag, job, ready_at, recoveries } in (0..count).map_while(|_| slot.buffer.pop()) {
-                    if is_deleted(job.id) {
+                    if is_deleted(&job) {
                         deleted.push(tag);
                         continue;
                     }
@@ -171,9 +171,9 @@ mod tests {
     fn a_deleted_job_is_acknowledged_and_not_handed_out() {
         let mut bench = Bench::one();
         bench.consume(0, 1, 5);
-        let ids: Vec<JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
+        let ids: Vec<goose_core::JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
         // All that a first look found was deleted: it looks again.
-        let taken = bench.take_but(1, &|id| id == ids[0]);
+        let taken = bench.take_but(1, &|job| job.id == ids[0]);
         assert_eq!(taken[0].job.id, ids[1]);
         assert_eq!(bench.channel.acks(), [(1, false)]);
         assert!(bench.take_but(1, &|_| true).is_empty());

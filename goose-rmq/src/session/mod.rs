@@ -13,6 +13,7 @@
 //!
 //! Reading order: `receipt`, `buffer`, `mixer`, `window`, `pace` and `ledger` are arithmetic without a server; `slot` is one
 //! queue, `state` all of them, and `fetching` what a fetch sees of them; `shared` adds what wakes whom; `task` does the work,
+//! `losses` what is to be done when something is taken from it,
 //! with `wires` for its consumers, `intake` for what they receive, `errands` for jobs that belong elsewhere, `hand_back` for
 //! those that go back, and `probe` to know that the server still hears us; `settle` ends claims; `lease` and `long` are about
 //! jobs that take longer than the server allows; `consumer` is what the worker sees.
@@ -30,6 +31,7 @@ mod intake;
 mod lease;
 mod ledger;
 mod long;
+mod losses;
 mod mixer;
 #[cfg(test)]
 #[cfg(feature = "fault-injection")]

@@ -9,7 +9,10 @@ use goose_services::rabbit::Rabbit;
 
 use crate::{QueueType, RmqBroker, RmqOptions};
 
+mod early;
 mod long;
+mod moved;
+mod refused;
 
 const QUEUE: &str = "jobs";
 /// Everything in these tests happens sooner, also on a busy machine.

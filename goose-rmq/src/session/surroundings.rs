@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use goose_core::broker::DeathReason;
-use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
+use goose_core::{Clock, Job, JobId, QueueName, Result, SystemClock};
 
 use super::shared::Shared;
 use crate::broker::Inner;
@@ -19,11 +19,11 @@ pub(super) struct Corpse {
     pub(super) reason: DeathReason,
 }
 
-/// Whether somebody has deleted a job, so that the message it came in must be removed. Nanoseconds.
-pub(super) fn is_deleted(inner: &Inner, id: JobId) -> bool {
-    let is_deleted = inner.log.is_deleted(id);
+/// Whether somebody has deleted a job, so that the message it came in must be removed. Cheap.
+pub(super) fn is_deleted(inner: &Inner, job: &Job) -> bool {
+    let is_deleted = inner.log.is_deleted(job.id, job.enqueued_at);
     if is_deleted {
-        inner.log.removed(id);
+        inner.log.removed(job.id);
     }
     is_deleted
 }

@@ -99,6 +99,10 @@ impl Names {
 
     /// The queue that a routing key of [`address`](Self::address) leads to.
     pub(crate) fn queue_of_key(&self, key: &str) -> Option<QueueName> {
+        // Of the cascade are keys of bits. All others are names, of which a prefix may have dots as well.
+        if key.starts_with(&*self.root) {
+            return self.queue_of_ready(key);
+        }
         self.queue_of_ready(key).or_else(|| {
             let (_bits, address) = key.rsplit_once('.')?;
             QueueName::new(address.replace(DOT, ".")).ok()
@@ -188,6 +192,21 @@ mod tests {
         assert_eq!(names.queue_of_key(&straight.1), Some(queue));
         assert_eq!(names.level(7), "shop/v1/delay/07");
         assert_eq!(names.queue_of_ready("other/v1/queue/mail"), None);
+    }
+
+    #[test]
+    fn names_that_are_no_queues_of_jobs_are_not_taken_for_some_whatever_the_prefix() {
+        for prefix in ["goose", "shop.eu", "a.b.c"] {
+            let names = Names::new(prefix);
+            let mail = QueueName::new("mail.to").unwrap();
+            for name in [names.log(), names.dead(), names.unroutable(), names.lease(JobId::new(), 7)] {
+                assert_eq!(names.queue_of_key(&name), None, "{name}");
+            }
+            for path in [Path::NOW, levels(5)] {
+                let (_, key) = names.address(&mail, path);
+                assert_eq!(names.queue_of_key(&key), Some(mail.clone()), "{key}");
+            }
+        }
     }
 
     #[test]

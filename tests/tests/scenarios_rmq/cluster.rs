@@ -54,18 +54,12 @@ fn node_of(load: &mut Load, worker: usize) -> Result<usize> {
 /// Waits until everybody's work goes on after a fault, says how long that took, and notes the outage.
 async fn until_all_go_on(load: &mut Load, what: &str, from: Timestamp) -> Result<()> {
     let workers: HashSet<u32> = load.workers.iter().map(Process::pid).collect();
-    until_they_go_on(load, &workers, GOES_ON, what, from).await?;
+    until_they_go_on(load, &workers, what, from).await?;
     load.lab.note_outage("node", from)
 }
 
-/// Waits for these workers, and until so many jobs have been enqueued.
-async fn until_they_go_on(
-    load: &mut Load,
-    workers: &HashSet<u32>,
-    enqueued: usize,
-    what: &str,
-    from: Timestamp,
-) -> Result<()> {
+/// Waits for these workers, and for the producer.
+async fn until_they_go_on(load: &mut Load, workers: &HashSet<u32>, what: &str, from: Timestamp) -> Result<()> {
     let all_go_on = |entries: &[Entry]| {
         let finished = |worker: &u32| {
             let ours =
@@ -73,7 +67,7 @@ async fn until_they_go_on(
             ours.count() >= GOES_ON
         };
         let acknowledged = entries.iter().filter(|e| matches!(e, Entry::Acknowledged { at, .. } if *at > from));
-        workers.iter().all(finished) && acknowledged.count() >= enqueued
+        workers.iter().all(finished) && acknowledged.count() >= GOES_ON
     };
     if let Err(error) = load.lab.until(PATIENCE, &format!("all to go on, {what}"), all_go_on).await {
         let entries = load.lab.entries()?;
@@ -168,22 +162,32 @@ pub(crate) async fn a_node_cut_off() -> Outcome {
     load.loses_nothing().await
 }
 
-/// A node that is cut off and goes on for its clients, as it does by default: they get nothing done until it is back.
+/// A node that is cut off and goes on for its clients, as it does by default. Its workers get no jobs until it is back, those of
+/// other nodes work on. Producers give it up when it has confirmed nothing for as long as they wait.
 pub(crate) async fn a_node_cut_off_that_goes_on() -> Outcome {
     let settings = RabbitBuilder::default().config("cluster_partition_handling = ignore");
     let mut load = under_load(RabbitCluster::with(3, &settings)).await?;
     let node = node_of(&mut load, 0)?;
-    let from = now();
-    nodes(&mut load)?.cut_off(node);
     let mut others = HashSet::new();
-    for worker in 0..load.workers.len() {
-        if node_of(&mut load, worker)? != node {
-            others.insert(load.workers[worker].pid());
+    while others.is_empty() {
+        for worker in 1..load.workers.len() {
+            if node_of(&mut load, worker)? != node {
+                others.insert(load.workers[worker].pid());
+            }
+        }
+        if others.is_empty() {
+            load.add_worker().await?;
         }
     }
-    until_they_go_on(&mut load, &others, 0, "node cut off that goes on", from).await?;
+    let from = now();
+    nodes(&mut load)?.cut_off(node);
+    until_they_go_on(&mut load, &others, "node cut off that goes on", from).await?;
     nodes(&mut load)?.mend();
-    until_all_go_on(&mut load, "node cut off that goes on, mended", from).await?;
+    // There may be nothing left to do by now.
+    load.enqueue_more(2_000).await?;
+    let mended = now();
+    until_all_go_on(&mut load, "node cut off that goes on, mended", mended).await?;
+    load.lab.note_outage("apart", from)?;
     load.loses_nothing().await
 }
 

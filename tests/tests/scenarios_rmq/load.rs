@@ -51,9 +51,16 @@ impl Load {
 
     /// The same in a lab that is there.
     pub(crate) async fn idle_in(lab: Lab) -> Result<Self> {
-        let flags = [("concurrency", 25), ("lease-ms", HEARTBEAT)];
-        let workers = vec![lab.worker(&flags).await?, lab.worker(&flags).await?];
-        Ok(Self { lab, workers, producer: None, size: NONE })
+        let mut load = Self { lab, workers: Vec::new(), producer: None, size: NONE };
+        load.add_worker().await?;
+        load.add_worker().await?;
+        Ok(load)
+    }
+
+    /// One more worker.
+    pub(crate) async fn add_worker(&mut self) -> Result<()> {
+        self.workers.push(self.lab.worker(&[("concurrency", 25), ("lease-ms", HEARTBEAT)]).await?);
+        Ok(())
     }
 
     /// Workers and a producer at work.
@@ -77,6 +84,12 @@ impl Load {
         self.lab.ledger()?.record_all(&acknowledged(ids.clone()))?;
         client.broker().close().await?;
         Ok(ids)
+    }
+
+    /// The same in the middle of the work, as a part of it.
+    pub(crate) async fn enqueue_more(&mut self, count: usize) -> Result<()> {
+        self.size.backlog += count;
+        self.enqueue(Task::Nap(self.size.nap), count).await.map(drop)
     }
 
     /// The server.
