@@ -83,12 +83,19 @@ impl Link {
                 let now = current.borrow_and_update().clone();
                 match now {
                     Current::Closed => return Err(closed()),
-                    // It may have broken a moment ago; then another one comes soon.
-                    Current::Connected(connection) => match connection.open_channel().await {
-                        Err(error) if error.kind() == ErrorKind::Unavailable => {
-                            tracing::debug!(role = ?self.role, error = format!("{error:#}"), "no channel");
+                    // It may have broken a moment ago; then another one comes soon. The library may say so or nothing at all.
+                    Current::Connected(connection) => tokio::select! {
+                        biased;
+                        opened = connection.open_channel() => match opened {
+                            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                                tracing::debug!(role = ?self.role, error = format!("{error:#}"), "no channel");
+                            }
+                            answer => return answer,
+                        },
+                        changed = current.changed() => {
+                            changed.map_err(|_| closed())?;
+                            continue;
                         }
-                        answer => return answer,
                     },
                     Current::Connecting => {}
                 }
@@ -118,6 +125,17 @@ impl Link {
     /// Why the last connection broke or could not be made, until one stands again.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.last_error.lock().clone()
+    }
+
+    /// Gives up the connection of this epoch if it still stands: its server is of no use. The next one is made to the next
+    /// server.
+    pub(crate) async fn leave(&self, epoch: u64) {
+        let current = self.current.borrow().clone();
+        if *self.epoch.borrow() == epoch
+            && let Current::Connected(connection) = current
+        {
+            connection.close().await;
+        }
     }
 
     /// Ends for good, saying goodbye. Also what is waiting for a channel ends, with `Closed`.
@@ -227,3 +245,6 @@ fn random() -> f64 {
     let [a, b, c, d, ..] = bits.to_le_bytes();
     f64::from(u32::from_le_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
 }
+
+#[cfg(test)]
+mod tests;

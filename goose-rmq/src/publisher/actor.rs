@@ -56,6 +56,8 @@ pub(super) struct Actor {
     pub(super) heard: Instant,
     pub(super) pace: Pace,
     pub(super) channel: Option<Arc<dyn Channel>>,
+    /// The connection of the channel, by its epoch.
+    pub(super) connection: u64,
     /// Counts channels.
     pub(super) generation: u64,
     /// Earlier ones, on which there may be word to come.
@@ -78,6 +80,8 @@ pub(super) struct Limits {
     pub(super) connect: Duration,
     pub(super) confirm: Duration,
     pub(super) blocked: Duration,
+    /// Whether there is another server to go to.
+    pub(super) is_cluster: bool,
 }
 
 pub(super) struct UnderWay {
@@ -102,6 +106,7 @@ impl Actor {
             connect: options.connect_timeout,
             confirm: options.confirm_timeout,
             blocked: options.blocked_timeout,
+            is_cluster: options.urls.len() > 1,
         };
         let actor = Self {
             blocked: link.blocked(),
@@ -124,6 +129,7 @@ impl Actor {
             heard: Instant::now(),
             pace: Pace::new(options.window),
             channel: None,
+            connection: 0,
             generation: 0,
             retired: Vec::new(),
             opening: None,
@@ -355,6 +361,7 @@ impl Actor {
             Ok(channel) => {
                 self.generation += 1;
                 self.channel = Some(channel);
+                self.connection = *self.link.epoch().borrow();
             }
             // Those that can wait longer do, until their time is up.
             Err(error) if error.kind().is_retryable() => {

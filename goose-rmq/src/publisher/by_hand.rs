@@ -14,6 +14,7 @@ use super::*;
 use crate::amqp::{Confirmation, Connect, Role, Table};
 use crate::runtime::Runtime;
 
+mod elections;
 mod stuck;
 
 type Word = Result<(), PublishError>;

@@ -1,7 +1,7 @@
 //! A server that is played by the test: it says the word on each message, when and how the test wants.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ type Word = Result<Confirmation>;
 #[derive(Debug, Default)]
 pub(super) struct Server {
     channels: Mutex<Vec<Arc<FakeChannel>>>,
+    goodbyes: AtomicUsize,
 }
 
 /// One channel as the server sees it.
@@ -35,6 +36,11 @@ impl Server {
     /// The channels that were opened so far.
     pub(super) fn channels(&self) -> usize {
         self.channels.lock().len()
+    }
+
+    /// Connections that were closed in good order.
+    pub(super) fn goodbyes(&self) -> usize {
+        self.goodbyes.load(Ordering::Acquire)
     }
 
     pub(super) fn channel(&self, index: usize) -> Arc<FakeChannel> {
@@ -116,6 +122,7 @@ impl Connection for Shared {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.0.goodbyes.fetch_add(1, Ordering::AcqRel);
         Box::pin(async {})
     }
 

@@ -34,8 +34,10 @@ impl Actor {
     /// Answers those who have waited long enough.
     pub(super) fn expire(&mut self) {
         let now = Instant::now();
+        // Nothing at all has been confirmed since that was sent.
+        let mut is_mute = false;
         while self.deadlines.front().is_some_and(|(deadline, _)| *deadline <= now) {
-            let Some((_, ticket)) = self.deadlines.pop_front() else { break };
+            let Some((deadline, ticket)) = self.deadlines.pop_front() else { break };
             // Its future is kept: one that is dropped unresolved stays in the library's list for ever.
             let Some(under_way) = self.flights.get_mut(ticket) else { continue };
             if let Some(request) = under_way.request.take() {
@@ -44,8 +46,12 @@ impl Actor {
                 *self.given_up.entry(Arc::clone(&under_way.id)).or_default() += 1;
                 self.places.gave_up(&under_way.place);
                 self.stragglers += 1;
+                is_mute |= self.heard + self.limits.confirm <= deadline;
                 self.fail(request, PublishError::TimedOut);
             }
+        }
+        if is_mute && self.limits.is_cluster {
+            self.leave();
         }
         while let Some(request) = self.queue.front() {
             if self.patience(request) > now {
@@ -66,6 +72,14 @@ impl Actor {
         if self.stragglers > 0 && self.stragglers >= many {
             self.give_up_channel();
         }
+    }
+
+    /// A node that is cut off from the others, or has not understood who leads a queue, may go on without ever confirming
+    /// anything. Another one may know better.
+    fn leave(&self) {
+        tracing::warn!("the server confirms nothing; will connect to another one");
+        let (link, epoch) = (Arc::clone(&self.link), self.connection);
+        tokio::spawn(async move { link.leave(epoch).await });
     }
 
     fn take_expired_aside(&mut self, now: Instant) -> Option<Request> {

@@ -1,6 +1,6 @@
 //! What a quorum queue refuses, and may take in a moment later.
 //!
-//! A quorum queue refuses messages while it has no leader: for a second or two after a node has died. And before RabbitMQ 3.12 a
+//! A quorum queue refuses messages while it has no leader: for a second or two after a node has died. And on RabbitMQ 3.10 a
 //! channel that was new to the queue in that moment is refused for as long as the dead node is away, whoever leads by then:
 //! it asks that node alone. A refusal does not say why it came, so each is taken for such a moment first: the message,
 //! which is stored nowhere, goes out again on a new channel. When its queue has refused everything for as long as an enqueue waits

@@ -65,7 +65,7 @@ async fn alarm(kind: Kind, set: fn(&Rabbit, bool)) -> Outcome {
 /// What was in it is gone. What comes afterwards runs.
 pub(crate) async fn its_queue_deleted(kind: Kind) -> Outcome {
     let mut load = Load::idle(kind).await?;
-    load.enqueue(Task::Nap(Duration::from_millis(30)), SOME.backlog).await?;
+    load.enqueue(Task::Nap(SOME.nap), SOME.backlog).await?;
     load.until_finished(300).await?;
     load.rabbit()?.delete_queue("lab/v1/queue/default");
     let later: HashSet<JobId> = load.enqueue(Task::Nothing, 300).await?.into_iter().collect();

@@ -128,8 +128,8 @@ impl Rabbit {
     pub fn clients(&self) -> Vec<String> {
         let names = self.eval(
             "unicode:characters_to_binary([[Name, 10] || Connection <- rabbit_networking:local_connections(), \
-             Name <- [try rabbit_reader:info(Connection, [user_provided_name]) of [{_, Is}] -> Is catch _:_ -> none end], \
-             is_binary(Name)])",
+             {client_properties, Said} <- try rabbit_reader:info(Connection, [client_properties]) catch _:_ -> [] end, \
+             {<<\"connection_name\">>, _, Name} <- Said])",
         );
         names.lines().map(str::to_owned).collect()
     }
