@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fred::bytes::{BufMut, Bytes, BytesMut};
@@ -20,6 +21,9 @@ use crate::server_clock::ServerClock;
 /// The most bytes of one script call: beyond that the server's time per call would be felt by others.
 const MAX_BYTES: usize = 1 << 20;
 
+/// No server takes a `proto-max-bulk-len` of less.
+const LEAST_MAX_BULK_LEN: usize = 1 << 20;
+
 /// How many calls for one queue may be on their way while more full ones wait: the server works on one while the next
 /// is on its way to it and the answer to the one before on its way back. They take the same connection in their order,
 /// so jobs keep theirs, unless one has to be sent again.
@@ -31,7 +35,44 @@ pub(crate) struct Request {
     jobs: Vec<NewJob>,
     bytes: usize,
     since: Instant,
+    /// Set when it may be on its way to the server.
+    sent: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<()>>,
+}
+
+/// The outcome of a request, for whoever made it.
+struct Ticket {
+    sent: Arc<AtomicBool>,
+    outcome: oneshot::Receiver<Result<()>>,
+}
+
+impl Request {
+    fn new(queue: QueueName, jobs: Vec<NewJob>) -> (Self, Ticket) {
+        let bytes = jobs.iter().map(|job| job.value.len()).sum();
+        let (sent, (reply, outcome)) = (Arc::new(AtomicBool::new(false)), oneshot::channel());
+        let ticket = Ticket { sent: Arc::clone(&sent), outcome };
+        (Self { queue, jobs, bytes, since: Instant::now(), sent, reply }, ticket)
+    }
+}
+
+impl Ticket {
+    async fn outcome(self) -> Result<()> {
+        match self.outcome.await {
+            Ok(outcome) => outcome,
+            // The broker was closed under it.
+            Err(_) if self.sent.load(Ordering::Acquire) => {
+                let message = "the broker was closed while jobs were on their way to it; they may be stored or not";
+                Err(Error::new(ErrorKind::OutcomeUnknown, message))
+            }
+            Err(_) => Err(closed()),
+        }
+    }
+}
+
+enum Message {
+    Request(Request),
+    /// Asks to be told when nothing waits and nothing is under way.
+    Flush(oneshot::Sender<()>),
 }
 
 struct NewJob {
@@ -72,7 +113,7 @@ impl Place {
 /// Where callers hand in jobs.
 #[derive(Debug, Clone)]
 pub(crate) struct Intake {
-    sender: mpsc::UnboundedSender<Request>,
+    sender: mpsc::UnboundedSender<Message>,
 }
 
 impl Intake {
@@ -90,13 +131,17 @@ impl Intake {
     /// Hands in one job in its stored form.
     #[cfg(feature = "fault-injection")]
     pub(crate) async fn enqueue_value(&self, queue: &QueueName, id: JobId, value: Bytes) -> Result<()> {
-        let (reply, outcome) = oneshot::channel();
-        let bytes = value.len();
-        let jobs = vec![NewJob { id, value, place: Place::End }];
-        self.sender
-            .send(Request { queue: queue.clone(), jobs, bytes, since: Instant::now(), reply })
-            .map_err(|_| closed())?;
-        outcome.await.unwrap_or_else(|_| Err(closed()))
+        let (request, ticket) = Request::new(queue.clone(), vec![NewJob { id, value, place: Place::End }]);
+        self.sender.send(Message::Request(request)).map_err(|_| closed())?;
+        ticket.outcome().await
+    }
+
+    /// Waits until nothing waits and nothing is under way.
+    pub(crate) async fn flush(&self) {
+        let (reply, flushed) = oneshot::channel();
+        if self.sender.send(Message::Flush(reply)).is_ok() {
+            let _ = flushed.await;
+        }
     }
 
     /// Hands in jobs and waits for all verdicts.
@@ -117,17 +162,19 @@ impl Intake {
                     value: encoding::encode(&jobs[*i], Kind::Scheduled, since),
                     place: Place::of(&jobs[*i]),
                 };
-                let encoded: Vec<NewJob> = chunk.iter().map(encode).collect();
-                let bytes = encoded.iter().map(|job| job.value.len()).sum();
-                let (reply, outcome) = oneshot::channel();
-                let request = Request { queue: queue.clone(), jobs: encoded, bytes, since: Instant::now(), reply };
-                self.sender.send(request).map_err(|_| closed())?;
-                waiting.push((chunk, outcome));
+                let (request, ticket) = Request::new(queue.clone(), chunk.iter().map(encode).collect());
+                // What was handed in before this one has an outcome, even if all the rest has not.
+                let refused = self.sender.send(Message::Request(request)).is_err();
+                waiting.push((chunk, (!refused).then_some(ticket)));
             }
         }
         let mut outcomes: Vec<(Vec<usize>, Result<()>)> = Vec::new();
-        for (chunk, outcome) in waiting {
-            outcomes.push((chunk, outcome.await.unwrap_or_else(|_| Err(closed()))));
+        for (chunk, ticket) in waiting {
+            let outcome = match ticket {
+                Some(ticket) => ticket.outcome().await,
+                None => Err(closed()),
+            };
+            outcomes.push((chunk, outcome));
         }
         verdicts(&jobs, outcomes)
     }
@@ -177,10 +224,10 @@ fn verdicts(jobs: &[Job], outcomes: Vec<(Vec<usize>, Result<()>)>) -> Result<Vec
 }
 
 /// Batches what comes in, per queue, as long as anyone can still send.
-async fn serve(link: Arc<dyn Link>, names: Names, patience: Duration, mut inbox: mpsc::UnboundedReceiver<Request>) {
+async fn serve(link: Arc<dyn Link>, names: Names, patience: Duration, mut inbox: mpsc::UnboundedReceiver<Message>) {
     let mut lines: HashMap<QueueName, Line> = HashMap::new();
     let (done, mut finished) = mpsc::unbounded_channel::<(QueueName, bool)>();
-    let mut touched: Vec<QueueName> = Vec::new();
+    let (mut touched, mut flushes): (Vec<QueueName>, Vec<oneshot::Sender<()>>) = Default::default();
     loop {
         tokio::select! {
             biased;
@@ -192,22 +239,34 @@ async fn serve(link: Arc<dyn Link>, names: Names, patience: Duration, mut inbox:
                 }
                 touched.push(queue);
             }
-            request = inbox.recv() => {
-                let Some(request) = request else { return };
-                touched.push(request.queue.clone());
-                lines.entry(request.queue.clone()).or_default().push(request);
+            message = inbox.recv() => {
+                let Some(mut message) = message else { return };
                 // What came in at the same time goes out in the same call.
-                while let Ok(request) = inbox.try_recv() {
-                    if !touched.contains(&request.queue) {
-                        touched.push(request.queue.clone());
+                loop {
+                    match message {
+                        Message::Request(request) => {
+                            if !touched.contains(&request.queue) {
+                                touched.push(request.queue.clone());
+                            }
+                            lines.entry(request.queue.clone()).or_default().push(request);
+                        }
+                        Message::Flush(reply) => flushes.push(reply),
                     }
-                    lines.entry(request.queue.clone()).or_default().push(request);
+                    match inbox.try_recv() {
+                        Ok(next) => message = next,
+                        Err(_) => break,
+                    }
                 }
             }
         }
         for queue in touched.drain(..) {
             if let Some(line) = lines.get_mut(&queue) {
                 line.dispatch(&link, &names, &queue, &done);
+            }
+        }
+        if !flushes.is_empty() && lines.values().all(Line::is_idle) {
+            for flush in flushes.drain(..) {
+                let _ = flush.send(());
             }
         }
     }
@@ -226,6 +285,10 @@ struct Line {
 }
 
 impl Line {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
+    }
+
     fn push(&mut self, request: Request) {
         self.jobs += request.jobs.len();
         self.waiting.push_back(request);
@@ -242,6 +305,7 @@ impl Line {
         while !self.waiting.is_empty() && (self.under_way == 0 || may_follow(self)) {
             let batch = self.next_batch();
             self.under_way += 1;
+            batch.iter().for_each(|request| request.sent.store(true, Ordering::Release));
             let (link, names, queue, done) = (Arc::clone(link), names.clone(), queue.clone(), done.clone());
             let announce = !self.known;
             tokio::spawn(async move {
@@ -298,7 +362,8 @@ async fn send(
     let keys = names.queue(queue);
     let keys = vec![keys.jobs, keys.ready, keys.scheduled, keys.wake, keys.meta];
     let args = arguments(batch);
-    let new = link.eval(Lane::Data, &ENQUEUE, keys, args).await?;
+    let largest = batch.iter().flat_map(|request| &request.jobs).map(|job| job.value.len()).max().unwrap_or(0);
+    let new = link.eval(Lane::Data, &ENQUEUE, keys, args).await.map_err(|error| too_large(error, largest))?;
     // Everything was deleted since we told. The jobs are in, whatever comes of this.
     if !announce
         && matches!(new.into_int(), Ok(1))
@@ -307,6 +372,15 @@ async fn send(
         tracing::warn!(%queue, error = format!("{error:#}"), "cannot tell the server again that there is this queue");
     }
     Ok(())
+}
+
+/// A server that is sent a value longer than it takes closes the connection without a word.
+fn too_large(error: Error, largest: usize) -> Error {
+    if error.kind() != ErrorKind::OutcomeUnknown || largest < LEAST_MAX_BULK_LEN {
+        return error;
+    }
+    let advice = format!("a job has {largest} bytes: check that the server's proto-max-bulk-len is more than that");
+    Error::new(error.kind(), format!("{}; {advice}", error.message())).with_source(error)
 }
 
 /// The jobs as the script wants them: those that go to the end first.

@@ -246,8 +246,13 @@ impl Fault {
     }
 }
 
-/// The client crate tells the errors of the system as a program would write them: `Os { code: 111, kind: … }`.
+/// The client crate tells the errors of the system as a program would write them: `Os { code: 111, kind: … }`, or
+/// `Custom { kind: …, error: "…" }`.
 fn in_words(cause: &str) -> String {
+    let custom = cause.strip_prefix("Custom { ").and_then(|rest| rest.split_once("error: \""));
+    if let Some(words) = custom.and_then(|(_, rest)| rest.strip_suffix("\" }")) {
+        return words.replace("\\\"", "\"");
+    }
     let code = cause.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next()?.parse().ok());
     code.map_or_else(|| cause.to_owned(), |code| std::io::Error::from_raw_os_error(code).to_string())
 }
@@ -349,6 +354,13 @@ mod tests {
         let fault = Fault::unconnected(&FredError::from(io));
         assert!(fault.summary().ends_with(": Connection refused (os error 111)"), "{}", fault.summary());
         assert_eq!(in_words("Os { what"), "Os { what");
+        let unknown_host = std::io::Error::other("failed to lookup address information: Name or service not known");
+        let fault = Fault::unconnected(&FredError::from(unknown_host));
+        assert!(
+            fault.summary().ends_with(": failed to lookup address information: Name or service not known"),
+            "{fault:?}"
+        );
+        assert_eq!(in_words("Custom { kind: Other, error: oops }"), "Custom { kind: Other, error: oops }");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub(crate) static BEAT: Script = Script::new("beat", include_str!("beat.lua"), R
 pub(crate) static RECOVER: Script = Script::new("recover", include_str!("recover.lua"), Repeat::Always);
 pub(crate) static STOP: Script = Script::new("stop", include_str!("stop.lua"), Repeat::Always);
 pub(crate) static ONE_READY: Script = Script::new("one_ready", include_str!("one_ready.lua"), Repeat::Never);
+/// Twice is once: the earlier entry of the same search goes with the first claim as well.
+pub(crate) static SEEK: Script = Script::new("seek", include_str!("seek.lua"), Repeat::Always);
+pub(crate) static HOLDERS: Script = Script::new("holders", include_str!("holders.lua"), Repeat::Always);
 pub(crate) static ONE_SCHEDULED: Script =
     Script::new("one_scheduled", include_str!("one_scheduled.lua"), Repeat::Never);
 pub(crate) static ONE_DEAD: Script = Script::new("one_dead", include_str!("one_dead.lua"), Repeat::Never);
@@ -43,6 +46,8 @@ pub(crate) static ALL: &[&Script] = &[
     &RECOVER,
     &STOP,
     &ONE_READY,
+    &SEEK,
+    &HOLDERS,
     &ONE_SCHEDULED,
     &ONE_DEAD,
     &READY_PAGE,
