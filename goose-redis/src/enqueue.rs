@@ -374,9 +374,10 @@ async fn send(
     Ok(())
 }
 
-/// A server that is sent a value longer than it takes closes the connection without a word.
+/// A server that is sent a value longer than it takes closes the connection, as a rule before its words are read.
 fn too_large(error: Error, largest: usize) -> Error {
-    if error.kind() != ErrorKind::OutcomeUnknown || largest < LEAST_MAX_BULK_LEN {
+    let may_be_it = matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Misconfigured);
+    if !may_be_it || largest < LEAST_MAX_BULK_LEN {
         return error;
     }
     let advice = format!("a job has {largest} bytes: check that the server's proto-max-bulk-len is more than that");

@@ -262,7 +262,8 @@ async fn a_job_that_the_server_does_not_take_is_named_with_the_setting() {
     let server = Server::with(&["--proto-max-bulk-len", "1mb"]);
     let broker = RedisOptions::new(server.url()).command_timeout(Duration::from_secs(2)).open().await.unwrap();
     let error = broker.enqueue(vec![job_of("q", 2_000_000)]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error:#}");
+    // Its words about that may be read or not before the connection breaks.
+    assert!(matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Misconfigured), "{error:#}");
     let text = error.to_string();
     assert!(text.contains("proto-max-bulk-len") && text.contains("200") && text.contains("bytes"), "{error:#}");
 }

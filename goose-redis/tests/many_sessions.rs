@@ -107,3 +107,21 @@ async fn a_search_ends_with_the_claim_of_its_job_and_of_no_other() {
     assert_eq!(seek(JobId::new(), b"search-d"), "0");
     assert_eq!(broker.check_consistency().await.unwrap(), Vec::<String>::new());
 }
+
+/// Of those that died together one beat tells a thousand, and the rest is shared out among those that live.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_beat_shares_out_those_that_are_late() {
+    const BEAT: &str = include_str!("../src/scripts/beat.lua");
+    let server = Server::start();
+    let fill = "for i = 1, ARGV[1] do redis.call('ZADD', KEYS[1], ARGV[2], ARGV[2] .. i) end";
+    for (late, live, share) in [(1000, 3, 0), (1001, 1, 1), (1700, 7, 100), (2001, 99, 11)] {
+        server.ask(&["DEL", "leases", "claims"]);
+        server.ask(&["EVAL", fill, "1", "leases", &late.to_string(), "1000"]);
+        // And the one that beats.
+        server.ask(&["EVAL", fill, "1", "leases", &(live - 1).to_string(), "9000000000000"]);
+        server.ask(&["HSET", "claims", "", "alive"]);
+        let beat = ["EVAL", BEAT, "2", "leases", "claims", "me", "6000"];
+        let answer = server.ask(&beat);
+        assert_eq!(answer.lines().nth(2).unwrap(), share.to_string(), "{late} late, {live} live");
+    }
+}

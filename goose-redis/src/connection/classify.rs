@@ -112,6 +112,12 @@ const PHRASES: &[Meaning] = &[
         ErrorKind::Misconfigured,
         "the sentinels do not know this service; check sentinelServiceName",
     ),
+    (
+        "invalid bulk length",
+        Verdict::Refused,
+        ErrorKind::Misconfigured,
+        "the server does not take values of this length; raise its proto-max-bulk-len",
+    ),
     ("max number of clients", Verdict::NotNow, ErrorKind::Unavailable, "the server has too many clients"),
     ("Script killed", Verdict::NotNow, ErrorKind::Unavailable, "somebody killed the script"),
     (
