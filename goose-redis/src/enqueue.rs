@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use fred::bytes::{BufMut, Bytes, BytesMut};
+#[cfg(feature = "fault-injection")]
+use goose_core::JobId;
 use goose_core::broker::EnqueueVerdict;
-use goose_core::{Error, ErrorKind, Job, JobId, Priority, QueueName, Result, Schedule, Timestamp};
+use goose_core::{Error, ErrorKind, Job, QueueName, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::again::again;
@@ -15,6 +17,7 @@ use crate::connection::{Lane, Link};
 use crate::encoding::{self, Kind};
 use crate::error::closed;
 use crate::names::Names;
+use crate::request::{Message, NewJob, Place, Request};
 use crate::scripts::{CHUNK, ENQUEUE};
 use crate::server_clock::ServerClock;
 
@@ -28,87 +31,6 @@ const LEAST_MAX_BULK_LEN: usize = 1 << 20;
 /// is on its way to it and the answer to the one before on its way back. They take the same connection in their order,
 /// so jobs keep theirs, unless one has to be sent again.
 const UNDER_WAY: usize = 3;
-
-/// Jobs of one caller for one queue, encoded.
-pub(crate) struct Request {
-    queue: QueueName,
-    jobs: Vec<NewJob>,
-    bytes: usize,
-    since: Instant,
-    /// Set when it may be on its way to the server.
-    sent: Arc<AtomicBool>,
-    reply: oneshot::Sender<Result<()>>,
-}
-
-/// The outcome of a request, for whoever made it.
-struct Ticket {
-    sent: Arc<AtomicBool>,
-    outcome: oneshot::Receiver<Result<()>>,
-}
-
-impl Request {
-    fn new(queue: QueueName, jobs: Vec<NewJob>) -> (Self, Ticket) {
-        let bytes = jobs.iter().map(|job| job.value.len()).sum();
-        let (sent, (reply, outcome)) = (Arc::new(AtomicBool::new(false)), oneshot::channel());
-        let ticket = Ticket { sent: Arc::clone(&sent), outcome };
-        (Self { queue, jobs, bytes, since: Instant::now(), sent, reply }, ticket)
-    }
-}
-
-impl Ticket {
-    async fn outcome(self) -> Result<()> {
-        match self.outcome.await {
-            Ok(outcome) => outcome,
-            // The broker was closed under it.
-            Err(_) if self.sent.load(Ordering::Acquire) => {
-                let message = "the broker was closed while jobs were on their way to it; they may be stored or not";
-                Err(Error::new(ErrorKind::OutcomeUnknown, message))
-            }
-            Err(_) => Err(closed()),
-        }
-    }
-}
-
-enum Message {
-    Request(Request),
-    /// Asks to be told when nothing waits and nothing is under way.
-    Flush(oneshot::Sender<()>),
-}
-
-struct NewJob {
-    id: JobId,
-    value: Bytes,
-    place: Place,
-}
-
-enum Place {
-    End,
-    Front,
-    At(Timestamp),
-    /// Milliseconds, rounded up.
-    In(i64),
-}
-
-impl Place {
-    fn of(job: &Job) -> Self {
-        match job.schedule {
-            Schedule::At(time) => Self::At(time),
-            Schedule::In(delay) => Self::In(Timestamp::EPOCH.saturating_add(delay).as_millis()),
-            _ if job.priority == Priority::Front => Self::Front,
-            _ => Self::End,
-        }
-    }
-
-    /// As the script wants it; the end needs no words.
-    fn argument(&self) -> Option<Bytes> {
-        Some(match self {
-            Self::End => return None,
-            Self::Front => Bytes::from_static(b"f"),
-            Self::At(time) => format!("a{}", time.as_millis()).into(),
-            Self::In(millis) => format!("d{millis}").into(),
-        })
-    }
-}
 
 /// Where callers hand in jobs.
 #[derive(Debug, Clone)]

@@ -158,9 +158,9 @@ pub(crate) async fn fetch(inner: &Inner, session: &Session, wanted: usize) -> Re
             Err(error) => trouble = Some(error),
         }
     }
-    for queue in 0..quotas.len() {
+    for (queue, has_more) in has_more.into_iter().enumerate() {
         let left = wanted.saturating_sub(found.deliveries.len());
-        if left > 0 && has_more[queue] && trouble.is_none() {
+        if left > 0 && has_more && trouble.is_none() {
             match fetch_group(inner, session, &[queue], left, &quotas).await {
                 Ok(more) => found.join(more),
                 Err(error) => trouble = Some(error),

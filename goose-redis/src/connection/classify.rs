@@ -44,6 +44,7 @@ const CLUSTER_URL: &str = "the server is part of a cluster; use a redis-cluster:
 const NO_SENTINEL: &str =
     "the server is no sentinel; use a redis:// url for it, or give the port of a sentinel, 26379 as a rule";
 const REPLACED: &str = "the connection was given up for another";
+const CHECK: &str = "check that the server runs and that host and port are right";
 const NO_TIME: &str = "no time was left";
 const BUG: &str = "the server refused the call; this is a bug, please report it";
 
@@ -183,7 +184,7 @@ impl Fault {
                 "whoever listens there does not speak the redis protocol; check host and port",
             ),
             FredKind::Config | FredKind::Url => (ErrorKind::Misconfigured, "the settings do not fit the server"),
-            _ => (ErrorKind::Unavailable, "check that the server runs and that host and port are right"),
+            _ => (ErrorKind::Unavailable, CHECK),
         };
         Self::new(Verdict::NotNow, kind, advice, details)
     }
@@ -196,6 +197,17 @@ impl Fault {
     /// The connection was given up for another by a decision of ours.
     pub(super) fn replaced() -> Self {
         Self::unavailable(REPLACED)
+    }
+
+    /// The same, and why.
+    pub(super) fn replaced_because(reason: &str) -> Self {
+        Self::new(Verdict::NotNow, ErrorKind::Unavailable, REPLACED, reason)
+    }
+
+    /// A connection that was good has broken: there is nothing to be checked in the settings.
+    pub(super) fn broken(error: &FredError) -> Self {
+        let fault = Self::unconnected(error);
+        if fault.advice == CHECK { Self { advice: "the connection broke", ..fault } } else { fault }
     }
 
     /// The time was up before anything was sent.
@@ -352,6 +364,14 @@ mod tests {
             FredError::new(FredKind::Cluster, "CLUSTERDOWN The cluster is down"),
         ];
         assert!(lost.iter().all(|error| Fault::unanswered(error).verdict == Verdict::Lost));
+    }
+
+    #[test]
+    fn a_connection_that_broke_or_was_given_up_says_why_and_nothing_of_settings() {
+        let broken = Fault::broken(&FredError::new(FredKind::IO, "Connection closed."));
+        assert_eq!(broken.summary(), "the connection broke: Connection closed.");
+        let given_up = Fault::replaced_because("no answer in time");
+        assert!(given_up.is_of_our_making() && given_up.summary().ends_with("for another: no answer in time"));
     }
 
     #[test]
