@@ -26,6 +26,29 @@ const STOPS_WITHIN: Duration = Duration::from_secs(3);
 /// The Redis broker: a handle to one server, to a primary found by Sentinels, or to a cluster.
 ///
 /// Cloning is cheap and shares the connections. Connections heal by themselves for as long as the broker lives.
+///
+/// It has all optional powers. Several of them have methods of the same name (`size`, `find`, `delete`, `purge`), so they are
+/// called through their trait, or through what [`Broker::dead_jobs`] and its like return:
+///
+/// ```no_run
+/// # async fn f() -> goose_core::Result<()> {
+/// use goose_core::QueueName;
+/// use goose_core::broker::capability::{DeadJobs, JobFilter, Page, PausedQueues};
+/// use goose_redis::RedisBroker;
+///
+/// let broker = RedisBroker::connect("redis://localhost").await?;
+/// for dead in DeadJobs::find(&broker, &JobFilter::default(), Page::first(20)).await?.items {
+///     println!("{} of {}: {}", dead.id, dead.queue, dead.reason.detail);
+///     DeadJobs::replay(&broker, dead.id).await?; // or `delete`
+/// }
+/// let queue = QueueName::new("mail")?;
+/// PausedQueues::pause(&broker, &queue).await?;
+/// PausedQueues::resume(&broker, &queue).await?;
+/// for complaint in broker.check_consistency().await? {
+///     eprintln!("{complaint}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RedisBroker {
     pub(crate) inner: Arc<Inner>,
