@@ -47,7 +47,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     run.progress.finish();
     let stopped = run.worker.stop();
     if matches!(summary, Some(Ok(_))) && run.place.is_on_a_server() {
-        run.clear_up().await?;
+        clear_up(&*run.broker, &run.hopeless).await?;
     }
     run.broker.close().await?;
     let Some(summary) = summary.transpose()? else {
@@ -151,15 +151,6 @@ impl Run {
         Ok(())
     }
 
-    /// Removes the job that died, on purpose: on a server of yours each run would leave one more.
-    async fn clear_up(&self) -> Result<()> {
-        let dead_jobs = require(&*self.broker, "dead jobs", self.broker.dead_jobs())?;
-        for id in &self.hopeless {
-            dead_jobs.delete(*id).await?;
-        }
-        Ok(())
-    }
-
     async fn counts(&self) -> Result<QueueCounts> {
         let statistics = require(&*self.broker, "statistics", self.broker.statistics())?;
         let ours = statistics.queues().await?.into_iter().find(|counts| counts.queue.as_str() == QUEUE);
@@ -171,6 +162,15 @@ impl Run {
         }
         Ok(ours)
     }
+}
+
+/// Removes the jobs that died, on purpose: on a server of yours each run would leave one more.
+async fn clear_up(broker: &dyn Broker, hopeless: &[JobId]) -> Result<()> {
+    let dead_jobs = require(broker, "dead jobs", broker.dead_jobs())?;
+    for id in hopeless {
+        dead_jobs.delete(*id).await?;
+    }
+    Ok(())
 }
 
 /// Half of the jobs are finished. Or, where there are few of them, all that is left are those that wait for a retry.
