@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// How many chunks may be on their way in one direction.
 const ON_THE_WAY: usize = 256;
 
+/// How often what is held looks whether it may go on.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -23,6 +26,8 @@ pub enum Mode {
     CutAnswer = 2,
     /// New connections are closed at once.
     Refuse = 3,
+    /// Nothing arrives, not even that a connection was closed. When this ends, all of it does: a link that was down for a while.
+    Hold = 4,
 }
 
 /// A proxy in front of a server. Dropping it cuts everything.
@@ -41,6 +46,8 @@ struct Shared {
     rate: AtomicU64,
     /// Connections are numbered; those below this one are swallowed for good.
     deaf_below: AtomicU64,
+    /// Of those below this one answers are swallowed for good.
+    mute_below: AtomicU64,
     accepted: AtomicU64,
     over: AtomicBool,
     cut: AtomicU64,
@@ -64,6 +71,7 @@ impl Proxy {
             delay_ms: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             deaf_below: AtomicU64::new(0),
+            mute_below: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             over: AtomicBool::new(false),
             cut: AtomicU64::new(0),
@@ -109,6 +117,11 @@ impl Proxy {
         self.shared.deaf_below.store(self.shared.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
+    /// The same for answers alone: requests still get through to the server.
+    pub fn swallow_answers(&self) {
+        self.shared.mute_below.store(self.shared.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
     /// How many connections were ever made.
     #[must_use]
     pub fn accepted(&self) -> u64 {
@@ -145,6 +158,14 @@ impl Proxy {
     pub fn reset(&self) {
         self.shared.close_all();
     }
+
+    /// Resets every connection, in both directions: RST, not FIN. What is on its way is lost.
+    pub fn abort(&self) {
+        for stream in self.shared.streams.lock().expect("no panic").drain(..) {
+            // Fails for those that have ended already.
+            let _ = rustix::net::connect_unspec(&stream);
+        }
+    }
 }
 
 impl Drop for Proxy {
@@ -162,6 +183,7 @@ impl Shared {
             1 => Mode::Swallow,
             2 => Mode::CutAnswer,
             3 => Mode::Refuse,
+            4 => Mode::Hold,
             _ => Mode::Pass,
         }
     }
@@ -210,8 +232,14 @@ impl Shared {
     fn take_in(&self, number: u64, mut from: TcpStream, is_answer: bool, chunks: &SyncSender<(Instant, Vec<u8>)>) {
         let mut buffer = vec![0; 64 * 1024];
         let mut free_at = Instant::now();
-        while let Ok(n @ 1..) = from.read(&mut buffer) {
-            if number < self.deaf_below.load(Ordering::SeqCst) {
+        loop {
+            let read = from.read(&mut buffer);
+            while self.mode() == Mode::Hold && !self.over.load(Ordering::Relaxed) {
+                crate::rest(LOOK_AGAIN);
+            }
+            let Ok(n @ 1..) = read else { return };
+            let is_mute = is_answer && number < self.mute_below.load(Ordering::SeqCst);
+            if is_mute || number < self.deaf_below.load(Ordering::SeqCst) {
                 continue;
             }
             match self.mode() {
@@ -221,7 +249,7 @@ impl Shared {
                     self.cut.fetch_add(1, Ordering::SeqCst);
                     break;
                 }
-                Mode::Pass | Mode::CutAnswer | Mode::Refuse => {}
+                Mode::Pass | Mode::CutAnswer | Mode::Refuse | Mode::Hold => {}
             }
             let is_cut = is_answer && self.is_due(&buffer[..n]);
             let passed = if is_cut { n / 2 } else { n };

@@ -60,7 +60,7 @@ impl Load {
         let mut load = Self { size, ..Self::idle_in(lab).await? };
         load.enqueue(Task::Nap(Duration::from_millis(30)), size.backlog).await?;
         let more = u64::try_from(size.more)?;
-        load.producer = Some(load.lab.producer(&[("jobs", more), ("batch", 20), ("pause-ms", 10)])?);
+        load.producer = Some(load.lab.producer(&[("jobs", more), ("batch", 20), ("pause-ms", 10), ("lease-ms", HEARTBEAT)])?);
         Ok(load)
     }
 
@@ -111,12 +111,7 @@ impl Load {
         let all = self.size.backlog + self.size.more;
         let (findings, mut lab) = self.finish().await?;
         let suspects: Vec<_> = findings.doubled_without_fault.iter().chain(&findings.lost).take(2).copied().collect();
-        let about = lab.entries()?.iter().filter(|entry| match entry {
-            Entry::Fault { .. } | Entry::Outage { .. } => true,
-            Entry::Acknowledged { id, .. } | Entry::Started { id, .. } | Entry::Finished { id, .. } => {
-                suspects.contains(id)
-            }
-        });
+        let about = lab.entries()?.iter().filter(|entry| entry.job().is_none_or(|id| suspects.contains(&id)));
         let about = about.map(ToString::to_string).collect::<Vec<_>>().join("\n");
         ensure!(findings.is_clean() && findings.ran == all, "{findings}\n{about}");
         Ok(Played::Done)
