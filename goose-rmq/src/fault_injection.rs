@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
 
-use crate::{RmqBroker, RmqOptions};
 use crate::delay::Path;
 use crate::error::closed;
 use crate::message::{self, Rank, Ticket};
 use crate::outbox;
+use crate::{RmqBroker, RmqOptions};
 
 impl RmqOptions {
     /// Opens a broker that takes the server's `consumer_timeout` to be this, however short, so that tests need not wait a minute

@@ -273,7 +273,8 @@ fn what_a_hook_may_count_on() {
     let words = stage.publish(&[&id, "no job"]);
     stage.server.sent(0, 2);
     let channel = stage.first();
-    let denied = || Error::new(ErrorKind::TooLarge, "too large").with_source("larger than configured max size 0, class");
+    let denied =
+        || Error::new(ErrorKind::TooLarge, "too large").with_source("larger than configured max size 0, class");
     channel.say(&id, Err(denied()));
     channel.say("no job", Err(denied()));
     assert!(words.all().iter().all(|word| matches!(word, Err(PublishError::Refused(_)))));

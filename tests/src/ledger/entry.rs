@@ -52,14 +52,14 @@ pub enum Entry {
     Fault {
         /// Whose.
         pid: u32,
-        /// What was done, in one word.
+        /// What was done; spaces become dashes.
         what: String,
         /// When it was over.
         at: Timestamp,
     },
     /// The broker was hurt on purpose. Written when it is over.
     Outage {
-        /// What was done, in one word.
+        /// What was done; spaces become dashes.
         what: String,
         /// From when on acknowledged writes may be gone, or answers lost.
         from: Timestamp,
@@ -91,10 +91,17 @@ impl fmt::Display for Entry {
                 write!(f, "started {id} {pid} {attempt} {recoveries} {}", at.as_millis())
             }
             Self::Finished { id, pid, attempt, at } => write!(f, "finished {id} {pid} {attempt} {}", at.as_millis()),
-            Self::Fault { pid, what, at } => write!(f, "fault {what} {pid} {}", at.as_millis()),
-            Self::Outage { what, from, to } => write!(f, "outage {what} {} {}", from.as_millis(), to.as_millis()),
+            Self::Fault { pid, what, at } => write!(f, "fault {} {pid} {}", one_word(what), at.as_millis()),
+            Self::Outage { what, from, to } => {
+                write!(f, "outage {} {} {}", one_word(what), from.as_millis(), to.as_millis())
+            }
         }
     }
+}
+
+/// As the columns of a line are told apart by spaces.
+fn one_word(what: &str) -> String {
+    what.replace(' ', "-")
 }
 
 impl FromStr for Entry {
@@ -106,8 +113,7 @@ impl FromStr for Entry {
             ["acknowledged", id, millis] => Ok(Self::Acknowledged { id: id.parse()?, at: at(millis)? }),
             ["doubted", id, millis] => Ok(Self::Doubted { id: id.parse()?, at: at(millis)? }),
             ["started", id, pid, attempt, recoveries, millis] => {
-                let (id, pid, attempt, recoveries) =
-                    (id.parse()?, pid.parse()?, attempt.parse()?, recoveries.parse()?);
+                let (id, pid, attempt, recoveries) = (id.parse()?, pid.parse()?, attempt.parse()?, recoveries.parse()?);
                 Ok(Self::Started { id, pid, attempt, recoveries, at: at(millis)? })
             }
             ["finished", id, pid, attempt, millis] => {

@@ -14,7 +14,7 @@ use crate::cluster::until_all_go_on;
 use crate::load::{Load, SOME, Size};
 
 /// Enough for several faults in a row.
-const MORE: Size = Size { backlog: 3_000, more: 5_000 };
+const MORE: Size = Size { backlog: 3_000, more: 9_000 };
 
 async fn behind_a_link(kind: Kind, size: Size) -> Result<Load> {
     let mut load = Load::start_in(Lab::new(kind)?.behind_a_link(), size).await?;
@@ -25,7 +25,7 @@ async fn behind_a_link(kind: Kind, size: Size) -> Result<Load> {
 /// All connections are reset, again and again. What is on its way is lost, in both directions.
 pub(crate) async fn cut_again_and_again(kind: Kind) -> Outcome {
     let mut load = behind_a_link(kind, MORE).await?;
-    for _ in 0..6 {
+    for _ in 0..4 {
         let from = now();
         load.lab.link()?.abort();
         until_all_go_on(&mut load, "connections cut", from).await?;
@@ -37,7 +37,7 @@ pub(crate) async fn cut_again_and_again(kind: Kind) -> Outcome {
 pub(crate) async fn closed_by_the_server_again_and_again(kind: Kind) -> Outcome {
     let mut load = Load::start_in(Lab::new(kind)?, MORE).await?;
     load.until_finished(300).await?;
-    for _ in 0..6 {
+    for _ in 0..4 {
         let from = now();
         load.rabbit()?.close_connections();
         until_all_go_on(&mut load, "connections closed", from).await?;

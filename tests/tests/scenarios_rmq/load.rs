@@ -60,7 +60,8 @@ impl Load {
         let mut load = Self { size, ..Self::idle_in(lab).await? };
         load.enqueue(Task::Nap(Duration::from_millis(30)), size.backlog).await?;
         let more = u64::try_from(size.more)?;
-        load.producer = Some(load.lab.producer(&[("jobs", more), ("batch", 20), ("pause-ms", 10), ("lease-ms", HEARTBEAT)])?);
+        load.producer =
+            Some(load.lab.producer(&[("jobs", more), ("batch", 20), ("pause-ms", 10), ("lease-ms", HEARTBEAT)])?);
         Ok(load)
     }
 
