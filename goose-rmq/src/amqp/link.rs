@@ -83,12 +83,19 @@ impl Link {
                 let now = current.borrow_and_update().clone();
                 match now {
                     Current::Closed => return Err(closed()),
-                    // It may have broken a moment ago; then another one comes soon.
-                    Current::Connected(connection) => match connection.open_channel().await {
-                        Err(error) if error.kind() == ErrorKind::Unavailable => {
-                            tracing::debug!(role = ?self.role, error = format!("{error:#}"), "no channel");
+                    // It may have broken a moment ago; then another one comes soon. The library may say so or nothing at all.
+                    Current::Connected(connection) => tokio::select! {
+                        biased;
+                        opened = connection.open_channel() => match opened {
+                            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                                tracing::debug!(role = ?self.role, error = format!("{error:#}"), "no channel");
+                            }
+                            answer => return answer,
+                        },
+                        changed = current.changed() => {
+                            changed.map_err(|_| closed())?;
+                            continue;
                         }
-                        answer => return answer,
                     },
                     Current::Connecting => {}
                 }
@@ -227,3 +234,6 @@ fn random() -> f64 {
     let [a, b, c, d, ..] = bits.to_le_bytes();
     f64::from(u32::from_le_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
 }
+
+#[cfg(test)]
+mod tests;

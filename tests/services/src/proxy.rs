@@ -1,5 +1,6 @@
 //! A link between client and server that can be damaged while it is in use.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -49,6 +50,8 @@ struct Shared {
     /// Of those below this one answers are swallowed for good.
     mute_below: AtomicU64,
     accepted: AtomicU64,
+    /// The numbers of those that are open.
+    open: Mutex<BTreeSet<u64>>,
     over: AtomicBool,
     cut: AtomicU64,
     /// Every so many answers one is cut in the middle; zero for none.
@@ -73,6 +76,7 @@ impl Proxy {
             deaf_below: AtomicU64::new(0),
             mute_below: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
+            open: Mutex::new(BTreeSet::new()),
             over: AtomicBool::new(false),
             cut: AtomicU64::new(0),
             cut_every: AtomicU64::new(0),
@@ -120,6 +124,14 @@ impl Proxy {
     /// The same for answers alone: requests still get through to the server.
     pub fn swallow_answers(&self) {
         self.shared.mute_below.store(self.shared.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// How many of the connections that swallow for good are still open: nobody has noticed.
+    #[must_use]
+    pub fn unnoticed(&self) -> usize {
+        let (deaf, mute) = (&self.shared.deaf_below, &self.shared.mute_below);
+        let below = deaf.load(Ordering::SeqCst).max(mute.load(Ordering::SeqCst));
+        self.shared.open.lock().expect("no panic").range(..below).count()
     }
 
     /// How many connections were ever made.
@@ -202,14 +214,18 @@ impl Shared {
             self.streams.lock().expect("no panic").extend([a, b]);
         }
         let number = self.accepted.fetch_add(1, Ordering::SeqCst);
+        self.open.lock().expect("no panic").insert(number);
         for (from, to, is_answer) in [(client, server, false), (server2, client2, true)] {
             let (chunks, on_the_way) = sync_channel(ON_THE_WAY);
             let Ok(from2) = from.try_clone() else { return };
-            let shared = Arc::clone(self);
+            let (shared, ended) = (Arc::clone(self), Arc::clone(self));
             thread::spawn(move || shared.take_in(number, from, is_answer, &chunks));
             thread::spawn(move || {
                 pass_on(&on_the_way, &to);
                 let _ = (from2.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                if !is_answer {
+                    ended.open.lock().expect("no panic").remove(&number);
+                }
             });
         }
     }

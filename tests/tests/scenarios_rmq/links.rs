@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use goose_services::Mode;
+use goose_services::{Mode, within};
 use goose_tests::Result;
 use goose_tests::brokers::Kind;
 use goose_tests::ensure;
-use goose_tests::lab::Lab;
+use goose_tests::lab::{Lab, PATIENCE};
 use goose_tests::ledger::now;
 use goose_tests::scenario::{Outcome, Played};
 
@@ -61,7 +61,9 @@ pub(crate) async fn without_answers(kind: Kind) -> Outcome {
     let mut load = behind_a_link(kind, MORE).await?;
     for _ in 0..2 {
         let from = now();
-        load.lab.link()?.swallow_answers();
+        let link = load.lab.link()?;
+        link.swallow_answers();
+        within(PATIENCE, "everybody has noticed", || link.unnoticed() == 0);
         until_all_go_on(&mut load, "no answers", from).await?;
     }
     load.loses_nothing().await
