@@ -1,14 +1,28 @@
 //! Ways to make the broker fail as a killed process would, for tests of brokers and workers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
 
-use crate::RmqBroker;
 use crate::delay::Path;
 use crate::error::closed;
 use crate::message::{self, Rank, Ticket};
 use crate::outbox;
+use crate::{RmqBroker, RmqOptions};
+
+impl RmqOptions {
+    /// Opens a broker that takes the server's `consumer_timeout` to be this, however short, so that tests need not wait a minute
+    /// for leases.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with_consumer_timeout(mut self, timeout: Duration) -> Result<RmqBroker> {
+        self.validate()?;
+        self.consumer_timeout = timeout;
+        RmqBroker::open(self).await
+    }
+}
 
 impl RmqBroker {
     /// From now on this handle and its clones behave as if their process had been killed: sockets are closed without a

@@ -262,7 +262,7 @@ impl RmqOptions {
         RmqBroker::open(self).await
     }
 
-    fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         if self.urls.len() > 16 {
             return invalid(format!("{} servers are named, name at most 16", self.urls.len()));

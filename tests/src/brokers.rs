@@ -114,6 +114,8 @@ impl FromStr for Address {
 pub struct Settings {
     /// How long a silent worker keeps its jobs; the broker's default if not set.
     pub lease: Option<Duration>,
+    /// The `consumer_timeout` of RabbitMQ, however short; the default if not set.
+    pub consumer_timeout: Option<Duration>,
 }
 
 /// Opens a handle.
@@ -140,7 +142,10 @@ pub async fn open(address: &Address, settings: Settings) -> goose_core::Result<A
                 // The nearest thing to a lease, in whole seconds.
                 options = options.heartbeat(Duration::from_secs(lease.as_secs().max(1)));
             }
-            Ok(Arc::new(options.open().await?))
+            match settings.consumer_timeout {
+                Some(timeout) => Ok(Arc::new(options.open_with_consumer_timeout(timeout).await?)),
+                None => Ok(Arc::new(options.open().await?)),
+            }
         }
     }
 }

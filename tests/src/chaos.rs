@@ -76,12 +76,7 @@ pub async fn play(run: &Run, mut tell: impl FnMut(&str)) -> Result<Findings> {
     // What there is to find out why.
     let suspects: Vec<_> = findings.lost.iter().chain(&findings.doubled_without_fault).take(5).collect();
     for entry in scene.lab.entries()? {
-        let is_of_interest = match entry {
-            Entry::Fault { .. } | Entry::Outage { .. } => true,
-            Entry::Acknowledged { id, .. } | Entry::Started { id, .. } | Entry::Finished { id, .. } => {
-                suspects.contains(&id)
-            }
-        };
+        let is_of_interest = entry.job().is_none_or(|id| suspects.contains(&&id));
         if !suspects.is_empty() && is_of_interest {
             tell(&entry.to_string());
         }

@@ -48,8 +48,8 @@ pub enum Task {
 /// The ledger cannot be written.
 pub async fn run(chore: Chore, cx: Context) -> Result<Outcome> {
     let ledger = cx.state::<Ledger>()?;
-    let (id, pid, attempt) = (cx.job_id(), std::process::id(), cx.attempt());
-    ledger.record(&Entry::Started { id, pid, attempt, at: now() })?;
+    let (id, pid, attempt, recoveries) = (cx.job_id(), std::process::id(), cx.attempt(), cx.recoveries());
+    ledger.record(&Entry::Started { id, pid, attempt, recoveries, at: now() })?;
     let outcome = do_task(chore.task, &cx).await;
     ledger.record(&Entry::Finished { id, pid, attempt, at: now() })?;
     Ok(outcome)

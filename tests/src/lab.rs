@@ -8,6 +8,7 @@ use goose_client::Client;
 use goose_core::Timestamp;
 use goose_core::broker::Broker;
 use goose_rmq::QueueType;
+use goose_services::Proxy;
 use goose_services::rabbit::{Queue, Rabbit, RabbitCluster};
 use tempfile::TempDir;
 
@@ -37,6 +38,10 @@ pub struct Lab {
     /// Of RabbitMQ.
     rabbit: Option<Rabbit>,
     rabbit_cluster: Option<RabbitCluster>,
+    /// On the way of its processes to that server.
+    link: Option<Proxy>,
+    /// What all handles are told of the server's `consumer_timeout`; the default if not set.
+    consumer_timeout: Option<Duration>,
     /// Everything read from the ledger so far.
     entries: Vec<Entry>,
     tail: Tail,
@@ -87,7 +92,39 @@ impl Lab {
 
     fn at(folder: TempDir, address: Address, servers: Option<Servers>) -> Self {
         let tail = Tail::of(folder.path().join("ledger"));
-        Self { folder, address, servers, rabbit: None, rabbit_cluster: None, entries: Vec::new(), tail }
+        Self {
+            folder,
+            address,
+            servers,
+            rabbit: None,
+            rabbit_cluster: None,
+            link: None,
+            consumer_timeout: None,
+            entries: Vec::new(),
+            tail,
+        }
+    }
+
+    /// Tells all handles that the server's `consumer_timeout` is this, however short: jobs that run for longer than four fifths
+    /// of it have leases. The server is not told.
+    #[must_use]
+    pub fn consumer_timeout(self, timeout: Duration) -> Self {
+        Self { consumer_timeout: Some(timeout), ..self }
+    }
+
+    /// Processes reach the RabbitMQ server through a link from now on, and this one straight.
+    #[must_use]
+    pub fn behind_a_link(mut self) -> Self {
+        self.link = self.rabbit.as_ref().map(|rabbit| Proxy::to(rabbit.port()));
+        self
+    }
+
+    /// The link on the way of its processes to the RabbitMQ server.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn link(&self) -> Result<&Proxy> {
+        Ok(self.link.as_ref().ok_or("there is no link")?)
     }
 
     /// The RabbitMQ server of the broker, if it is one and has one.
@@ -141,7 +178,8 @@ impl Lab {
     /// # Errors
     /// What the broker answers.
     pub async fn broker(&self) -> Result<Arc<dyn Broker>> {
-        Ok(brokers::open_when_there(&self.address, Settings::default()).await?)
+        let settings = Settings { consumer_timeout: self.consumer_timeout, ..Settings::default() };
+        Ok(brokers::open_when_there(&self.address, settings).await?)
     }
 
     /// A client of this process.
@@ -174,7 +212,14 @@ impl Lab {
 
     fn arguments(&self, flags: &[(&str, u64)]) -> Vec<String> {
         let ledger = self.ledger_path().display().to_string();
-        let mut arguments = vec!["--broker".to_owned(), self.address.to_string(), "--ledger".to_owned(), ledger];
+        let mut address = self.address.to_string();
+        if let (Some(link), Some(rabbit)) = (&self.link, &self.rabbit) {
+            address = address.replace(&format!(":{}/", rabbit.port()), &format!(":{}/", link.port()));
+        }
+        let mut arguments = vec!["--broker".to_owned(), address, "--ledger".to_owned(), ledger];
+        if let Some(timeout) = self.consumer_timeout {
+            arguments.extend(["--consumer-timeout-ms".to_owned(), timeout.as_millis().to_string()]);
+        }
         for (name, value) in flags {
             arguments.extend([format!("--{name}"), value.to_string()]);
         }

@@ -164,6 +164,12 @@ async fn all_read_the_same_and_what_was_said_before(rabbit: &Rabbit) {
     for process in [&one, &two] {
         assert_eq!(process.told().await.iter().filter(|body| *body == "twice").count(), 1);
     }
+    // As when the word on the first was lost: nobody waits for the second for ever.
+    let again = entry("again");
+    for process in [&one, &one, &two] {
+        process.stream.append(std::slice::from_ref(&again)).await.pop().unwrap().unwrap();
+        assert_eq!(process.told().await.iter().filter(|body| *body == "again").count(), 1);
+    }
     assert!(one.stream.own.lock().is_empty() && two.stream.own.lock().is_empty(), "nothing is waited for");
     one.close().await;
     two.close().await;

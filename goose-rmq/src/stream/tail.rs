@@ -209,7 +209,8 @@ impl<F: Fold> Reading<F> {
         {
             let mut own = stream.own.lock();
             for (id, answer) in answers {
-                if let Some(waiting) = own.remove(&id).and_then(|own| own.answer) {
+                let waiting = own.remove(&id).and_then(|own| own.answer);
+                if let (Some(waiting), Some(answer)) = (waiting, answer) {
                     let _ = waiting.send(answer);
                 }
             }
@@ -218,8 +219,9 @@ impl<F: Fold> Reading<F> {
         Ok(Step::Folded)
     }
 
-    /// Answers, by their ids, what our own kind of entries amounted to.
-    fn fold_into_state(&mut self, stream: &Stream<F>, entries: &[Entry]) -> Vec<(String, u64)> {
+    /// Answers, by their ids, what our own kind of entries amounted to; nothing for those that were told before. They have been read
+    /// back as well: one may be appended again after the first was read.
+    fn fold_into_state(&mut self, stream: &Stream<F>, entries: &[Entry]) -> Vec<(String, Option<u64>)> {
         let mut guard = None;
         let state = match &mut self.fresh {
             Some(fresh) => fresh,
@@ -227,10 +229,12 @@ impl<F: Fold> Reading<F> {
         };
         let mut answers = Vec::new();
         for entry in entries {
-            if !self.ids.is_repeated(entry) {
-                let answer = if entry.is_mark() { 0 } else { state.fold(entry) };
-                answers.extend(entry.own_id().map(|id| (id.to_owned(), answer)));
-            }
+            let answer = match self.ids.is_repeated(entry) {
+                true => None,
+                false if entry.is_mark() => Some(0),
+                false => Some(state.fold(entry)),
+            };
+            answers.extend(entry.own_id().map(|id| (id.to_owned(), answer)));
         }
         answers
     }

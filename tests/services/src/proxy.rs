@@ -1,5 +1,6 @@
 //! A link between client and server that can be damaged while it is in use.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -10,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// How many chunks may be on their way in one direction.
 const ON_THE_WAY: usize = 256;
+
+/// How often what is held looks whether it may go on.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub enum Mode {
     CutAnswer = 2,
     /// New connections are closed at once.
     Refuse = 3,
+    /// Nothing arrives, not even that a connection was closed. When this ends, all of it does: a link that was down for a while.
+    Hold = 4,
 }
 
 /// A proxy in front of a server. Dropping it cuts everything.
@@ -41,7 +47,11 @@ struct Shared {
     rate: AtomicU64,
     /// Connections are numbered; those below this one are swallowed for good.
     deaf_below: AtomicU64,
+    /// Of those below this one answers are swallowed for good.
+    mute_below: AtomicU64,
     accepted: AtomicU64,
+    /// The numbers of those that are open.
+    open: Mutex<BTreeSet<u64>>,
     over: AtomicBool,
     cut: AtomicU64,
     /// Every so many answers one is cut in the middle; zero for none.
@@ -64,7 +74,9 @@ impl Proxy {
             delay_ms: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             deaf_below: AtomicU64::new(0),
+            mute_below: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
+            open: Mutex::new(BTreeSet::new()),
             over: AtomicBool::new(false),
             cut: AtomicU64::new(0),
             cut_every: AtomicU64::new(0),
@@ -115,6 +127,19 @@ impl Proxy {
         self.shared.deaf_below.store(self.shared.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
+    /// The same for answers alone: requests still get through to the server.
+    pub fn swallow_answers(&self) {
+        self.shared.mute_below.store(self.shared.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// How many of the connections that swallow for good are still open: nobody has noticed.
+    #[must_use]
+    pub fn unnoticed(&self) -> usize {
+        let (deaf, mute) = (&self.shared.deaf_below, &self.shared.mute_below);
+        let below = deaf.load(Ordering::SeqCst).max(mute.load(Ordering::SeqCst));
+        self.shared.open.lock().expect("no panic").range(..below).count()
+    }
+
     /// How many connections were ever made.
     #[must_use]
     pub fn accepted(&self) -> u64 {
@@ -151,6 +176,14 @@ impl Proxy {
     pub fn reset(&self) {
         self.shared.close_all();
     }
+
+    /// Resets every connection, in both directions: RST, not FIN. What is on its way is lost.
+    pub fn abort(&self) {
+        for stream in self.shared.streams.lock().expect("no panic").drain(..) {
+            // Fails for those that have ended already.
+            let _ = rustix::net::connect_unspec(&stream);
+        }
+    }
 }
 
 impl Drop for Proxy {
@@ -168,6 +201,7 @@ impl Shared {
             1 => Mode::Swallow,
             2 => Mode::CutAnswer,
             3 => Mode::Refuse,
+            4 => Mode::Hold,
             _ => Mode::Pass,
         }
     }
@@ -186,14 +220,18 @@ impl Shared {
             self.streams.lock().expect("no panic").extend([a, b]);
         }
         let number = self.accepted.fetch_add(1, Ordering::SeqCst);
+        self.open.lock().expect("no panic").insert(number);
         for (from, to, is_answer) in [(client, server, false), (server2, client2, true)] {
             let (chunks, on_the_way) = sync_channel(ON_THE_WAY);
             let Ok(from2) = from.try_clone() else { return };
-            let shared = Arc::clone(self);
+            let (shared, ended) = (Arc::clone(self), Arc::clone(self));
             thread::spawn(move || shared.take_in(number, from, is_answer, &chunks));
             thread::spawn(move || {
                 pass_on(&on_the_way, &to);
                 let _ = (from2.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                if !is_answer {
+                    ended.open.lock().expect("no panic").remove(&number);
+                }
             });
         }
     }
@@ -216,8 +254,14 @@ impl Shared {
     fn take_in(&self, number: u64, mut from: TcpStream, is_answer: bool, chunks: &SyncSender<(Instant, Vec<u8>)>) {
         let mut buffer = vec![0; 64 * 1024];
         let mut free_at = Instant::now();
-        while let Ok(n @ 1..) = from.read(&mut buffer) {
-            if number < self.deaf_below.load(Ordering::SeqCst) {
+        loop {
+            let read = from.read(&mut buffer);
+            while self.mode() == Mode::Hold && !self.over.load(Ordering::Relaxed) {
+                crate::rest(LOOK_AGAIN);
+            }
+            let Ok(n @ 1..) = read else { return };
+            let is_mute = is_answer && number < self.mute_below.load(Ordering::SeqCst);
+            if is_mute || number < self.deaf_below.load(Ordering::SeqCst) {
                 continue;
             }
             match self.mode() {
@@ -227,7 +271,7 @@ impl Shared {
                     self.cut.fetch_add(1, Ordering::SeqCst);
                     break;
                 }
-                Mode::Pass | Mode::CutAnswer | Mode::Refuse => {}
+                Mode::Pass | Mode::CutAnswer | Mode::Refuse | Mode::Hold => {}
             }
             let is_cut = is_answer && self.is_due(&buffer[..n]);
             let passed = if is_cut { n / 2 } else { n };

@@ -12,7 +12,7 @@ use goose_tests::brokers::{self, Address, Settings};
 use goose_tests::chore::{Chore, Task, acknowledged};
 use goose_tests::fault::SplitMix64;
 use goose_tests::flags::Flags;
-use goose_tests::ledger::Ledger;
+use goose_tests::ledger::{Entry, Ledger, now};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -33,9 +33,11 @@ async fn produce() -> goose_tests::Result<()> {
     let batch: usize = flags.take("batch")?.unwrap_or(50);
     let pause = flags.take("pause-ms")?.map(Duration::from_millis);
     let mut mix = SplitMix64(flags.take("seed")?.unwrap_or(1));
+    let lease = flags.take("lease-ms")?.map(Duration::from_millis);
+    let consumer_timeout = flags.take("consumer-timeout-ms")?.map(Duration::from_millis);
     flags.finish()?;
 
-    let client = Client::new(brokers::open_when_there(&address, Settings::default()).await?);
+    let client = Client::new(brokers::open_when_there(&address, Settings { lease, consumer_timeout }).await?);
     let mut left = jobs;
     while left > 0 {
         let now = left.min(batch.max(1));
@@ -75,6 +77,9 @@ async fn enqueue(client: &Client, ledger: &Ledger, jobs: Vec<Job>) -> goose_test
         for (_, id, error) in report.failed() {
             if !error.is_retryable() || error.kind() == ErrorKind::Full {
                 return Err(format!("job {id}: {error:#}").into());
+            }
+            if error.kind() == ErrorKind::OutcomeUnknown {
+                ledger.record(&Entry::Doubted { id, at: now() })?;
             }
             failed.push(id);
         }

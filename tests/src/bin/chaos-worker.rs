@@ -35,12 +35,13 @@ fn work() -> goose_tests::Result<()> {
     let prefetch = flags.take("prefetch")?;
     let threads = flags.take("threads")?.unwrap_or(2);
     let lease = flags.take("lease-ms")?.map(Duration::from_millis);
+    let consumer_timeout = flags.take("consumer-timeout-ms")?.map(Duration::from_millis);
     let grace_period = Duration::from_millis(flags.take("grace-ms")?.unwrap_or(30_000));
     flags.finish()?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
-        let broker = brokers::open_when_there(&address, Settings { lease }).await?;
+        let broker = brokers::open_when_there(&address, Settings { lease, consumer_timeout }).await?;
         let mut again = tokio::time::interval(Duration::from_millis(50));
         let end = Instant::now() + PATIENCE;
         let worker = loop {

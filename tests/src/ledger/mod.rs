@@ -69,10 +69,11 @@ mod tests {
         let (id, pid, at) = (JobId::new(), 17, Timestamp::from_millis(99));
         let entries = [
             Entry::Acknowledged { id, at },
-            Entry::Started { id, pid, attempt: 2, at },
+            Entry::Doubted { id, at },
+            Entry::Started { id, pid, attempt: 2, recoveries: 1, at },
             Entry::Finished { id, pid, attempt: 2, at },
             Entry::Fault { pid, what: "killed".to_owned(), at },
-            Entry::Outage { what: "paused".to_owned(), from: at, to: Timestamp::from_millis(100) },
+            Entry::Outage { what: "node-paused".to_owned(), from: at, to: Timestamp::from_millis(100) },
         ];
         let ledger = Ledger::open(&path).unwrap();
         ledger.record_all(&entries[..2]).unwrap();
@@ -86,9 +87,12 @@ mod tests {
         assert_eq!(tail.torn(), 1);
         assert_eq!(tail.read().unwrap(), []);
         // What looked unfinished may be finished later.
-        (&ledger.0).write_all(format!(" {id} 1 1 5\n").as_bytes()).unwrap();
-        let late = Entry::Started { id, pid: 1, attempt: 1, at: Timestamp::from_millis(5) };
+        (&ledger.0).write_all(format!(" {id} 1 1 0 5\n").as_bytes()).unwrap();
+        let late = Entry::Started { id, pid: 1, attempt: 1, recoveries: 0, at: Timestamp::from_millis(5) };
         assert_eq!(tail.read().unwrap(), [late]);
+        // A line has as many columns as there are spaces.
+        ledger.record(&Entry::Fault { pid, what: "cut off".to_owned(), at }).unwrap();
+        assert_eq!(tail.read().unwrap(), [Entry::Fault { pid, what: "cut-off".to_owned(), at }]);
         assert!((&ledger.0).stream_position().is_ok());
     }
 

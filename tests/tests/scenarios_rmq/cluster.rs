@@ -52,7 +52,7 @@ fn node_of(load: &mut Load, worker: usize) -> Result<usize> {
 }
 
 /// Waits until everybody's work goes on after a fault, says how long that took, and notes the outage.
-async fn until_all_go_on(load: &mut Load, what: &str, from: Timestamp) -> Result<()> {
+pub(crate) async fn until_all_go_on(load: &mut Load, what: &str, from: Timestamp) -> Result<()> {
     let workers: HashSet<u32> = load.workers.iter().map(Process::pid).collect();
     until_they_go_on(load, &workers, what, from).await?;
     load.lab.note_outage("node", from)

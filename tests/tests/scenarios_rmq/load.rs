@@ -72,7 +72,8 @@ impl Load {
     pub(crate) async fn start_in(lab: Lab, size: Size) -> Result<Self> {
         let mut load = Self { size, ..Self::idle_in(lab).await? };
         load.enqueue(Task::Nap(size.nap), size.backlog).await?;
-        let flags = [("jobs", u64::try_from(size.more)?), ("batch", 20), ("pause-ms", size.pause_ms)];
+        let jobs = ("jobs", u64::try_from(size.more)?);
+        let flags = [jobs, ("batch", 20), ("pause-ms", size.pause_ms), ("lease-ms", HEARTBEAT)];
         load.producer = Some(load.lab.producer(&flags)?);
         Ok(load)
     }
@@ -130,12 +131,7 @@ impl Load {
         let all = self.size.backlog + self.size.more;
         let (findings, mut lab) = self.finish().await?;
         let suspects: Vec<_> = findings.doubled_without_fault.iter().chain(&findings.lost).take(2).copied().collect();
-        let about = lab.entries()?.iter().filter(|entry| match entry {
-            Entry::Fault { .. } | Entry::Outage { .. } => true,
-            Entry::Acknowledged { id, .. } | Entry::Started { id, .. } | Entry::Finished { id, .. } => {
-                suspects.contains(id)
-            }
-        });
+        let about = lab.entries()?.iter().filter(|entry| entry.job().is_none_or(|id| suspects.contains(&id)));
         let about = about.map(ToString::to_string).collect::<Vec<_>>().join("\n");
         ensure!(findings.is_clean() && findings.ran == all, "{findings}\n{about}");
         Ok(Played::Done)

@@ -5,6 +5,7 @@
 //! hurt.
 
 mod cluster;
+mod links;
 mod load;
 mod server;
 
@@ -40,6 +41,16 @@ fn main() -> ExitCode {
         "quorum": server::killed_twice(QUORUM),
         "classic": server::paused_for_longer_than_heartbeats(CLASSIC),
         "quorum": server::paused_for_longer_than_heartbeats(QUORUM),
+        "classic": links::cut_again_and_again(CLASSIC),
+        "quorum": links::cut_again_and_again(QUORUM),
+        "classic": links::closed_by_the_server_again_and_again(CLASSIC),
+        "quorum": links::closed_by_the_server_again_and_again(QUORUM),
+        "classic": links::down_for_longer_than_heartbeats(CLASSIC),
+        "quorum": links::down_for_longer_than_heartbeats(QUORUM),
+        "classic": links::without_answers(CLASSIC),
+        "quorum": links::without_answers(QUORUM),
+        "classic": links::slow(CLASSIC),
+        "quorum": links::slow(QUORUM),
         "classic": server::out_of_memory(CLASSIC),
         "quorum": server::out_of_memory(QUORUM),
         "classic": server::out_of_disk(CLASSIC),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
@@ -15,6 +16,7 @@ use lapin::options::{
     QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
+use tokio::sync::watch;
 
 use super::classify::{classify, is_missing, unconfirmed, unsent};
 use super::convert::{delivered, id, properties, short, to_table};
@@ -23,9 +25,13 @@ use crate::amqp::{Channel, Confirmation, Delivered, Deliveries, ExchangeKind, Li
 /// The reply code of a channel that ends in good order.
 const GOODBYE: u16 = 200;
 
+/// How long the library has to say itself how the calls end that wait when a connection does.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 pub(super) struct LapinChannel {
     /// The last handle closes the channel. Futures of publishes and acknowledgements have one, too.
     lapin: Arc<lapin::Channel>,
+    connection: Life,
 }
 
 impl fmt::Debug for LapinChannel {
@@ -35,8 +41,34 @@ impl fmt::Debug for LapinChannel {
 }
 
 impl LapinChannel {
-    pub(super) fn new(lapin: lapin::Channel) -> Self {
-        Self { lapin: Arc::new(lapin) }
+    pub(super) fn new(lapin: lapin::Channel, connection: Life) -> Self {
+        Self { lapin: Arc::new(lapin), connection }
+    }
+
+    /// Waits for the answer to a call, but not longer than the connection lasts: one that is made while it ends is forgotten by
+    /// the library.
+    async fn ask<T>(&self, what: &str, call: impl Future<Output = lapin::Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            answer = call => answer.map_err(|error| classify(error, what)),
+            () = self.connection.ended() => {
+                let words = format!("cannot {what}: the connection to the server ended before it answered");
+                Err(Error::new(ErrorKind::Unavailable, words))
+            }
+        }
+    }
+}
+
+/// Whether a connection is there.
+#[derive(Debug, Clone)]
+pub(super) struct Life(pub(super) watch::Receiver<bool>);
+
+impl Life {
+    /// Returns a moment after its end.
+    async fn ended(&self) {
+        // Where nobody is left to tell, it is over as well.
+        let _ = self.0.clone().wait_for(|is_there| !is_there).await;
+        tokio::time::sleep(LAST_WORDS).await;
     }
 }
 
@@ -52,33 +84,36 @@ impl Channel for LapinChannel {
                 exclusive: how == Lifetime::Exclusive,
                 ..Default::default()
             };
-            let declared = self.lapin.queue_declare(short(name)?, options, to_table(args)?).await;
-            declared.map(|queue| state(&queue)).map_err(|error| classify(error, &format!("declare the queue {name}")))
+            let declared = self.lapin.queue_declare(short(name)?, options, to_table(args)?);
+            Ok(state(&self.ask(&format!("declare the queue {name}"), declared).await?))
         })
     }
 
     fn inspect_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<QueueState>>> {
         Box::pin(async move {
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
-            match self.lapin.queue_declare(short(name)?, options, FieldTable::default()).await {
-                Ok(queue) => Ok(Some(state(&queue))),
-                Err(error) if is_missing(&error) => Ok(None),
-                Err(error) => Err(classify(error, &format!("look at the queue {name}"))),
-            }
+            let looked = self.lapin.queue_declare(short(name)?, options, FieldTable::default());
+            let looked = async {
+                match looked.await {
+                    Err(error) if is_missing(&error) => Ok(None),
+                    looked => looked.map(|queue| Some(state(&queue))),
+                }
+            };
+            self.ask(&format!("look at the queue {name}"), looked).await
         })
     }
 
     fn delete_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
-            let deleted = self.lapin.queue_delete(short(name)?, QueueDeleteOptions::default()).await;
-            deleted.map(u64::from).map_err(|error| classify(error, &format!("delete the queue {name}")))
+            let deleted = self.lapin.queue_delete(short(name)?, QueueDeleteOptions::default());
+            Ok(self.ask(&format!("delete the queue {name}"), deleted).await?.into())
         })
     }
 
     fn purge_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
-            let purged = self.lapin.queue_purge(short(name)?, QueuePurgeOptions::default()).await;
-            purged.map(u64::from).map_err(|error| classify(error, &format!("purge the queue {name}")))
+            let purged = self.lapin.queue_purge(short(name)?, QueuePurgeOptions::default());
+            Ok(self.ask(&format!("purge the queue {name}"), purged).await?.into())
         })
     }
 
@@ -89,31 +124,30 @@ impl Channel for LapinChannel {
                 ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
             };
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-            let declared = self.lapin.exchange_declare(short(name)?, kind, options, to_table(args)?).await;
-            declared.map_err(|error| classify(error, &format!("declare the exchange {name}")))
+            let declared = self.lapin.exchange_declare(short(name)?, kind, options, to_table(args)?);
+            self.ask(&format!("declare the exchange {name}"), declared).await
         })
     }
 
     fn bind_queue<'a>(&'a self, queue: &'a str, exchange: &'a str, key: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let (names, options) = ((short(queue)?, short(exchange)?, short(key)?), QueueBindOptions::default());
-            let bound = self.lapin.queue_bind(names.0, names.1, names.2, options, FieldTable::default()).await;
-            bound.map_err(|error| classify(error, &format!("bind the queue {queue}")))
+            let bound = self.lapin.queue_bind(names.0, names.1, names.2, options, FieldTable::default());
+            self.ask(&format!("bind the queue {queue}"), bound).await
         })
     }
 
     fn bind_exchange<'a>(&'a self, exchange: &'a str, source: &'a str, key: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let (names, options) = ((short(exchange)?, short(source)?, short(key)?), ExchangeBindOptions::default());
-            let bound = self.lapin.exchange_bind(names.0, names.1, names.2, options, FieldTable::default()).await;
-            bound.map_err(|error| classify(error, &format!("bind the exchange {exchange}")))
+            let bound = self.lapin.exchange_bind(names.0, names.1, names.2, options, FieldTable::default());
+            self.ask(&format!("bind the exchange {exchange}"), bound).await
         })
     }
 
     fn confirm(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            let selected = self.lapin.confirm_select(ConfirmSelectOptions::default()).await;
-            selected.map_err(|error| classify(error, "ask for confirms"))
+            self.ask("ask for confirms", self.lapin.confirm_select(ConfirmSelectOptions::default())).await
         })
     }
 
@@ -148,8 +182,8 @@ impl Channel for LapinChannel {
 
     fn limit_next_consumer(&self, unacknowledged: u16) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            let set = self.lapin.basic_qos(unacknowledged, BasicQosOptions { global: false }).await;
-            set.map_err(|error| classify(error, "limit a consumer"))
+            let set = self.lapin.basic_qos(unacknowledged, BasicQosOptions { global: false });
+            self.ask("limit a consumer", set).await
         })
     }
 
@@ -161,16 +195,16 @@ impl Channel for LapinChannel {
     ) -> BoxFuture<'a, Result<Box<dyn Deliveries>>> {
         Box::pin(async move {
             let options = BasicConsumeOptions::default();
-            let consumer = self.lapin.basic_consume(short(queue)?, short(tag)?, options, to_table(args)?).await;
-            let consumer = consumer.map_err(|error| classify(error, &format!("consume the queue {queue}")))?;
+            let consumer = self.lapin.basic_consume(short(queue)?, short(tag)?, options, to_table(args)?);
+            let consumer = self.ask(&format!("consume the queue {queue}"), consumer).await?;
             Ok(Box::new(LapinDeliveries { consumer }) as Box<dyn Deliveries>)
         })
     }
 
     fn cancel<'a>(&'a self, tag: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let cancelled = self.lapin.basic_cancel(short(tag)?, BasicCancelOptions::default()).await;
-            cancelled.map_err(|error| classify(error, "cancel a consumer"))
+            let cancelled = self.lapin.basic_cancel(short(tag)?, BasicCancelOptions::default());
+            self.ask("cancel a consumer", cancelled).await
         })
     }
 
@@ -202,10 +236,7 @@ impl Channel for LapinChannel {
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            let closed = self.lapin.close(GOODBYE, "OK".into()).await;
-            closed.map_err(|error| classify(error, "close a channel"))
-        })
+        Box::pin(async move { self.ask("close a channel", self.lapin.close(GOODBYE, "OK".into())).await })
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures_core::Stream;
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use lapin::{Connection as Lapin, Event};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
-use super::channel::LapinChannel;
+use super::channel::{LapinChannel, Life};
 use super::classify::classify;
 use super::socket::Socket;
 use crate::amqp::{Channel, Connection, ConnectionEvent};
@@ -33,6 +33,7 @@ pub(super) struct LapinConnection {
     socket: Socket,
     /// One listener only: the library's share what happens among them.
     events: Mutex<Events>,
+    is_there: watch::Sender<bool>,
 }
 
 impl fmt::Debug for LapinConnection {
@@ -44,11 +45,31 @@ impl fmt::Debug for LapinConnection {
 impl LapinConnection {
     pub(super) fn new(lapin: Lapin, socket: Socket) -> Self {
         let events = Mutex::new(Box::pin(lapin.events_listener()) as Events);
-        Self { lapin, socket, events }
+        Self { lapin, socket, events, is_there: watch::Sender::new(true) }
     }
 
     fn is_over(&self) -> bool {
         !self.lapin.status().connected()
+    }
+
+    async fn event(&self) -> ConnectionEvent {
+        let mut events = self.events.lock().await;
+        // At first without waiting: what happened before there was a listener nobody was told.
+        let mut patience = Duration::ZERO;
+        loop {
+            let event = std::future::poll_fn(|context: &mut Context<'_>| events.as_mut().poll_next(context));
+            match tokio::time::timeout(patience, event).await {
+                Ok(Some(Event::ConnectionBlocked(reason))) => return ConnectionEvent::Blocked(reason),
+                Ok(Some(Event::ConnectionUnblocked)) => return ConnectionEvent::Unblocked,
+                // Errors of a channel are told here as well.
+                Ok(Some(Event::Error(error))) if self.is_over() => {
+                    return ConnectionEvent::Over(classify(error, "go on"));
+                }
+                Ok(None) => return over(),
+                Ok(Some(_)) | Err(_) if self.is_over() => return over(),
+                Ok(Some(_)) | Err(_) => patience = LOOK,
+            }
+        }
     }
 }
 
@@ -60,29 +81,17 @@ impl Connection for LapinConnection {
     fn open_channel(&self) -> BoxFuture<'_, Result<Arc<dyn Channel>>> {
         Box::pin(async move {
             let channel = self.lapin.create_channel().await.map_err(|error| classify(error, "open a channel"))?;
-            Ok(Arc::new(LapinChannel::new(channel)) as Arc<dyn Channel>)
+            Ok(Arc::new(LapinChannel::new(channel, Life(self.is_there.subscribe()))) as Arc<dyn Channel>)
         })
     }
 
     fn next_event(&self) -> BoxFuture<'_, ConnectionEvent> {
         Box::pin(async move {
-            let mut events = self.events.lock().await;
-            // At first without waiting: what happened before there was a listener nobody was told.
-            let mut patience = Duration::ZERO;
-            loop {
-                let event = std::future::poll_fn(|context: &mut Context<'_>| events.as_mut().poll_next(context));
-                match tokio::time::timeout(patience, event).await {
-                    Ok(Some(Event::ConnectionBlocked(reason))) => return ConnectionEvent::Blocked(reason),
-                    Ok(Some(Event::ConnectionUnblocked)) => return ConnectionEvent::Unblocked,
-                    // Errors of a channel are told here as well.
-                    Ok(Some(Event::Error(error))) if self.is_over() => {
-                        return ConnectionEvent::Over(classify(error, "go on"));
-                    }
-                    Ok(None) => return over(),
-                    Ok(Some(_)) | Err(_) if self.is_over() => return over(),
-                    Ok(Some(_)) | Err(_) => patience = LOOK,
-                }
+            let event = self.event().await;
+            if matches!(event, ConnectionEvent::Over(_)) {
+                self.is_there.send_replace(false);
             }
+            event
         })
     }
 
@@ -91,6 +100,7 @@ impl Connection for LapinConnection {
             // It is over either way.
             let _ = tokio::time::timeout(FAREWELL, self.lapin.close(GOODBYE, "OK".into())).await;
             self.socket.cut();
+            self.is_there.send_replace(false);
         })
     }
 
