@@ -29,6 +29,7 @@ mod error;
 #[cfg(feature = "fault-injection")]
 mod fault_injection;
 mod hooks;
+mod journal;
 mod log;
 mod message;
 mod options;

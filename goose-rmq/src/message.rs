@@ -11,8 +11,13 @@
 //! | `goose-recoveries` | int | how often it was taken from a session that died | 0 |
 //! | `goose-goes-on` | bool | to be sent on its way again | false |
 //! | `goose-lease` | text | the lease queue this copy comes from | none |
+//! | `goose-copy` | int | names this message, where there is a journal | there is none |
+//! | `goose-waits` of a delayed message | text | `retry`, `snoozed` | scheduled, or no journal |
 
-use std::sync::Arc;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use goose_core::{Error, Job, JobId, QueueName, Result, Timestamp, codec};
@@ -66,6 +71,60 @@ impl Rank {
     }
 }
 
+/// Names one message. A job that is retried, handed back or moved has another message each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CopyId(pub(crate) i64);
+
+impl CopyId {
+    /// One that nobody has used: processes count on from places at random in a large room.
+    pub(crate) fn new() -> Self {
+        static NEXT: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(random()));
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Gives a message a new name.
+    pub(crate) fn stamp(message: &mut Outgoing) {
+        message.headers.insert(header::COPY.to_owned(), Value::Int(Self::new().0));
+    }
+
+    /// The name of a message.
+    pub(crate) fn of(message: &Outgoing) -> Option<Self> {
+        match message.headers.get(header::COPY) {
+            Some(Value::Int(copy)) => Some(Self(*copy)),
+            _ => None,
+        }
+    }
+}
+
+/// Why a job waits for its time, where that is more than that somebody has scheduled it. Said where there is a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    ForRetry,
+    Snoozed,
+}
+
+impl Waits {
+    pub(crate) fn mark(self, message: &mut Outgoing) {
+        let text = match self {
+            Self::ForRetry => "retry",
+            Self::Snoozed => "snoozed",
+        };
+        message.headers.insert(header::KIND.to_owned(), Value::Text(text.to_owned()));
+    }
+
+    pub(crate) fn of(headers: &Table) -> Option<Self> {
+        match headers.get(header::KIND) {
+            Some(Value::Text(text)) if text == "retry" => Some(Self::ForRetry),
+            Some(Value::Text(text)) if text == "snoozed" => Some(Self::Snoozed),
+            _ => None,
+        }
+    }
+}
+
+fn random() -> i64 {
+    i64::from_le_bytes(RandomState::new().hash_one(JobId::new()).to_le_bytes())
+}
+
 /// Everything that travels beside a job.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ticket {
@@ -84,6 +143,8 @@ pub(crate) struct Ticket {
     pub(crate) goes_on: bool,
     /// The name of the lease queue this copy comes from, see `session::long`.
     pub(crate) lease: Option<String>,
+    /// What its message is called in the journal. A message that is sent there gets a new one, see [`Names::stamp`](crate::topology::Names::stamp).
+    pub(crate) copy: Option<CopyId>,
 }
 
 /// A job that came out of a queue.
@@ -102,6 +163,8 @@ mod header {
     pub(super) const RECOVERIES: &str = "goose-recoveries";
     pub(super) const GOES_ON: &str = "goose-goes-on";
     pub(super) const LEASE: &str = "goose-lease";
+    pub(super) const COPY: &str = "goose-copy";
+    pub(super) const KIND: &str = "goose-waits";
     /// Set by quorum queues.
     pub(super) const DELIVERY_COUNT: &str = "x-delivery-count";
 }
@@ -109,7 +172,7 @@ mod header {
 impl Ticket {
     /// Of a job that enters its queue now.
     pub(crate) fn now(rank: Rank, now: Timestamp) -> Self {
-        Self { rank, recoveries: 0, ready_at: now, hold: Duration::ZERO, goes_on: false, lease: None }
+        Self { rank, recoveries: 0, ready_at: now, hold: Duration::ZERO, goes_on: false, lease: None, copy: None }
     }
 
     /// Of a job that takes this path to its time.
@@ -123,7 +186,7 @@ impl Ticket {
         Self { rank: Rank::Again, ready_at: self.ready_at.max(now), lease: None, ..self }
     }
 
-    fn headers(&self) -> Table {
+    pub(crate) fn headers(&self) -> Table {
         let mut headers = Table::new();
         let mut set = |name: &str, value| {
             headers.insert(name.to_owned(), value);
@@ -144,12 +207,15 @@ impl Ticket {
         if let Some(lease) = &self.lease {
             set(header::LEASE, Value::Text(lease.clone()));
         }
+        if let Some(copy) = self.copy {
+            set(header::COPY, Value::Int(copy.0));
+        }
         headers
     }
 
     /// What the headers say. Whatever is missing or makes no sense has the value of a job that entered its queue normally:
     /// an envelope alone, put into a queue by hand, is a job.
-    fn of_headers(headers: &Table, otherwise_ready_at: Timestamp) -> Self {
+    pub(crate) fn of_headers(headers: &Table, otherwise_ready_at: Timestamp) -> Self {
         let int = |name| match headers.get(name) {
             Some(Value::Int(value)) => Some(*value),
             _ => None,
@@ -166,6 +232,7 @@ impl Ticket {
             hold: Duration::from_millis(u64::try_from(int(header::HOLD).unwrap_or(0)).unwrap_or(0)),
             goes_on: matches!(headers.get(header::GOES_ON), Some(Value::Bool(true))),
             lease: text(header::LEASE).map(str::to_owned),
+            copy: int(header::COPY).map(CopyId),
         }
     }
 }
@@ -293,10 +360,11 @@ mod tests {
         fn tickets_read_back(
             rank in prop::sample::select(vec![Rank::Again, Rank::Front, Rank::Due, Rank::Returned, Rank::Normal]),
             recoveries in any::<u32>(), ready_at in any::<i64>(), hold in 0..i64::MAX as u64, goes_on in any::<bool>(),
-            lease in prop::option::of("[a-z0-9/-]{1,60}"),
+            lease in prop::option::of("[a-z0-9/-]{1,60}"), copy in prop::option::of(any::<i64>()),
         ) {
             let ready_at = Timestamp::from_millis(ready_at);
-            let ticket = Ticket { rank, recoveries, ready_at, hold: Duration::from_millis(hold), goes_on, lease };
+            let copy = copy.map(CopyId);
+            let ticket = Ticket { rank, recoveries, ready_at, hold: Duration::from_millis(hold), goes_on, lease, copy };
             let job = job();
             let read = read(arrived(out(&job, &ticket), &[]), &job.queue).unwrap();
             prop_assert_eq!(read.ticket, ticket);

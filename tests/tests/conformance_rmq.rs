@@ -1,4 +1,4 @@
-//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server.
+//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server, and on both with a journal.
 //!
 //! The server is started before the first scenario; each scenario has a prefix of its own.
 //! `GOOSE_RABBITMQ_SERVER=COMMAND` names another server program. With `GOOSE_RABBITMQ_URL=amqp://…` that server is used
@@ -25,8 +25,13 @@ fn main() -> ExitCode {
     // A list of the scenarios needs none. Otherwise it is started first: it may take longer than a scenario has patience.
     let is_list = std::env::args().any(|argument| argument == "--list");
     let server = Arc::new(Mutex::new((!is_list).then(At::find)));
-    let on = |name, queue_type| Arc::new(OnRabbit { name, queue_type, server: Arc::clone(&server) });
-    let harnesses = [on("classic", QueueType::Classic), on("quorum", QueueType::Quorum)];
+    let on = |name, queue_type, journal| Arc::new(OnRabbit { name, queue_type, journal, server: Arc::clone(&server) });
+    let harnesses = [
+        on("classic", QueueType::Classic, false),
+        on("quorum", QueueType::Quorum, false),
+        on("classic-journal", QueueType::Classic, true),
+        on("quorum-journal", QueueType::Quorum, true),
+    ];
     let outcome = libtest::main(harnesses.map(|harness| harness as Arc<dyn Harness>));
     // Ends the server.
     drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -63,6 +68,7 @@ impl At {
 struct OnRabbit {
     name: &'static str,
     queue_type: QueueType,
+    journal: bool,
     server: Arc<Mutex<Option<At>>>,
 }
 
@@ -81,7 +87,8 @@ impl OnRabbit {
 
     async fn open(&self, namespace: &Namespace) -> Result<RmqBroker> {
         let options = RmqOptions::new(self.with_server(At::url)?).prefix(namespace.as_str());
-        options.queue_type(self.queue_type).max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
+        let options = options.queue_type(self.queue_type).journal(self.journal);
+        options.max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
     }
 }
 
@@ -126,7 +133,7 @@ impl Harness for OnRabbit {
     }
 
     fn skips(&self) -> Vec<Skip> {
-        let mut skips = skips::rmq();
+        let mut skips = if self.journal { skips::rmq_with_journal() } else { skips::rmq() };
         if self.queue_type == QueueType::Quorum && self.with_server(At::is_before_4).unwrap_or(false) {
             skips.extend(skips::rmq_quorum_before_4());
         }

@@ -11,9 +11,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::content::Unmet;
 use super::presence::Presence;
 use super::said::{Counts, Said, Text};
 use super::{Count, REMOVED, State};
+use crate::journal::Notes;
 use crate::publisher::PublishError;
 use crate::stream::{NewEntry, Stream, Wires};
 
@@ -37,6 +39,8 @@ pub(super) struct Keeper(Arc<Shared>);
 struct Shared {
     wires: Wires,
     stream: Arc<Stream<State>>,
+    /// What is to be said in the journal, before what follows from it is said here.
+    notes: Arc<Notes>,
     /// By [`Count`].
     counts: [AtomicU64; 6],
     /// There is something to say that can wait a second.
@@ -54,7 +58,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Outbox {
     used: Vec<QueueName>,
-    removed: Vec<JobId>,
+    removed: Vec<Unmet>,
     arrived: Vec<Arc<Presence>>,
     left: Vec<JobId>,
     /// What the server has not taken, or not for sure. It goes out again unchanged, so that it counts once.
@@ -62,11 +66,12 @@ struct Outbox {
 }
 
 impl Keeper {
-    pub(super) fn new(wires: Wires, stream: Arc<Stream<State>>) -> Self {
+    pub(super) fn new(wires: Wires, stream: Arc<Stream<State>>, notes: Arc<Notes>) -> Self {
         let (flushes, task) = mpsc::unbounded_channel();
         Self(Arc::new(Shared {
             wires,
             stream,
+            notes,
             counts: Default::default(),
             is_dirty: AtomicBool::new(false),
             known: RwLock::default(),
@@ -108,8 +113,8 @@ impl Keeper {
         self.0.wake.notify_one();
     }
 
-    pub(super) fn removed(&self, id: JobId) {
-        self.0.outbox.lock().removed.push(id);
+    pub(super) fn removed(&self, what: Unmet) {
+        self.0.outbox.lock().removed.push(what);
         if !self.0.is_dirty.swap(true, Ordering::AcqRel) {
             self.start();
             self.0.wake.notify_one();
@@ -214,8 +219,15 @@ impl Outbox {
             said.push(Said::Left { sessions: self.left.drain(..).map(Text).collect() });
         }
         let until = SystemClock.now().saturating_add(REMOVED).as_millis();
-        for ids in self.removed.chunks(IDS) {
-            said.push(Said::Removed { ids: ids.iter().copied().map(Text).collect(), until });
+        for removed in self.removed.chunks(IDS) {
+            let (mut ids, mut copies) = (Vec::new(), Vec::new());
+            for removed in removed {
+                match removed {
+                    Unmet::Job(id) => ids.push(Text(*id)),
+                    Unmet::Copy(copy) => copies.push(*copy),
+                }
+            }
+            said.push(Said::Removed { ids, copies, until });
         }
         self.removed.clear();
         if counts != Counts::default() {
@@ -228,7 +240,9 @@ impl Outbox {
 impl Shared {
     /// Says what there is to say. Answers when to try again, if the server would not take all.
     async fn flush(&self) -> Option<Instant> {
-        // First, so that the task is woken by what comes from now on.
+        // A session that has ended has said first what became of its jobs.
+        self.notes.flush().await;
+        // Before looking, so that the task is woken by what comes from now on.
         self.is_dirty.store(false, Ordering::Release);
         let stuck = std::mem::take(&mut self.outbox.lock().stuck);
         if !self.append(stuck).await {
@@ -270,6 +284,8 @@ impl Shared {
         let open: Vec<Arc<Presence>> = self.sessions.lock().iter().filter_map(Weak::upgrade).collect();
         // Somebody took us for dead, or wants to know.
         if census && !open.is_empty() || open.iter().any(|session| left.contains(&session.id())) {
+            // Whoever asks believes that he has heard everything when he has heard this.
+            self.notes.flush().await;
             let sessions = open.iter().map(|session| session.said()).collect();
             self.append(vec![Said::Present { sessions }.entry()]).await;
         }

@@ -35,7 +35,7 @@ async fn what_is_cut_off_is_still_known(rabbit: &Rabbit) {
     channel.declare_queue("cut/v1/log", Lifetime::Durable, &small).await.unwrap();
     let id = JobId::new();
     assert!(log.pause(&queue("a")).await.unwrap() && log.pause(&queue("b")).await.unwrap());
-    assert_eq!(log.delete(&[id], ENQUEUED).await.unwrap(), 1);
+    assert!(log.delete(id, ENQUEUED, None).await.unwrap());
     let mut enqueued = 0;
     let end = Instant::now() + Duration::from_secs(60);
     while !log.stream.state().was_compacted() {

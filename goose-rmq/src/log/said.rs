@@ -28,11 +28,30 @@ pub(super) enum Said {
     Delete {
         ids: Vec<Text<JobId>>,
         until: i64,
+        /// Where their messages wait, if that is known: they are no more part of what waits there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Whereabouts>,
     },
-    /// A worker has met these deleted jobs and removed their messages.
-    Removed {
-        ids: Vec<Text<JobId>>,
+    /// This message is not to be run: another one of the same job was sent, to the front. Remembered until then.
+    Replace {
+        copy: i64,
         until: i64,
+        from: Whereabouts,
+    },
+    /// A worker has met these deleted jobs and removed their messages, or messages that were replaced.
+    Removed {
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ids: Vec<Text<JobId>>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        copies: Vec<i64>,
+        until: i64,
+    },
+    /// This queue was emptied, or without a name everything that waits for its time.
+    Purged {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<Text<QueueName>>,
+        /// At that time, in milliseconds: what was not due then was not in the queue.
+        at: i64,
     },
     /// These jobs may run after all: somebody replays them.
     Restore {
@@ -78,6 +97,15 @@ impl Said {
     pub(super) fn read(body: &[u8]) -> Self {
         serde_json::from_slice(body).unwrap_or(Self::Unknown)
     }
+}
+
+/// Where a message waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Whereabouts {
+    pub(crate) queue: Text<QueueName>,
+    /// From when on it is in that queue, in milliseconds; until then it waits for its time. Zero if it never did.
+    #[serde(default)]
+    pub(crate) due: i64,
 }
 
 /// An open session of a worker.
@@ -185,7 +213,7 @@ mod tests {
         for (said, json) in [
             (Said::Pause { queue: queue.clone() }, r#"{"is":"pause","queue":"mail"}"#),
             (
-                Said::Delete { ids: vec![id.clone()], until: 7 },
+                Said::Delete { ids: vec![id.clone()], until: 7, from: None },
                 r#"{"is":"delete","ids":["0190163d-8694-739b-aea5-966c26f8ad90"],"until":7}"#,
             ),
             (Said::Count(Counts { died: 2, ..Counts::default() }), r#"{"is":"count","died":2}"#),

@@ -137,9 +137,9 @@ impl State {
         if paused && answer > 0 {
             self.changes.send_modify(|version| *version += 1);
         }
-        if self.content.deleted.len() >= self.sweep_at {
+        if self.content.remembered() >= self.sweep_at {
             self.content.forget_until(now);
-            self.sweep_at = self.content.deleted.len() + SWEEP;
+            self.sweep_at = self.content.remembered() + SWEEP;
         }
         match &mut self.rebuild {
             Some(rebuild) if rebuild.since.len() >= BETWEEN => self.rebuild = None,
@@ -374,7 +374,7 @@ mod tests {
         let mut state = State::empty();
         for n in 0..3 * SWEEP {
             let until = if n % 2 == 0 { 10 } else { 30 };
-            let said = Said::Delete { ids: vec![Text(JobId::new())], until };
+            let said = Said::Delete { ids: vec![Text(JobId::new())], until, from: None };
             state.read(n as u64, None, said, 100, Timestamp::from_millis(20));
         }
         let left = state.content.deleted.len();

@@ -9,6 +9,7 @@ use super::shared::Shared;
 use crate::broker::Inner;
 use crate::dead::Burial;
 use crate::log::Count;
+use crate::message::CopyId;
 
 /// A job for the dead: its envelope, or bytes that are none.
 #[derive(Debug, Clone)]
@@ -19,13 +20,14 @@ pub(super) struct Corpse {
     pub(super) reason: DeathReason,
 }
 
-/// Whether somebody has deleted a job, so that the message it came in must be removed. Nanoseconds.
-pub(super) fn is_deleted(inner: &Inner, id: JobId) -> bool {
-    let is_deleted = inner.log.is_deleted(id);
-    if is_deleted {
+/// Whether somebody has deleted a job or moved it to another message, so that the message it came in must be removed. Nanoseconds.
+pub(super) fn is_dropped(inner: &Inner, id: JobId, copy: Option<CopyId>) -> bool {
+    if inner.log.is_deleted(id) {
         inner.log.removed(id);
+        return true;
     }
-    is_deleted
+    let replaced = copy.filter(|copy| inner.log.is_replaced(*copy));
+    replaced.inspect(|copy| inner.log.removed_copy(*copy)).is_some()
 }
 
 /// Whether somebody has paused a queue.

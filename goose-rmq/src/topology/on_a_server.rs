@@ -37,7 +37,8 @@ impl Stage {
     fn topology(&self, prefix: &str, queue_type: QueueType) -> Arc<Topology> {
         let options = self.options(prefix, queue_type);
         let stream = Table::from([("x-queue-type".to_owned(), Value::Text("stream".to_owned()))]);
-        Arc::new(Topology::new(self.link(&options), &options, stream))
+        let streams = Streams { dead: stream.clone(), journal: stream };
+        Arc::new(Topology::new(self.link(&options), &options, streams))
     }
 }
 
