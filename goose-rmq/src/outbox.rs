@@ -13,6 +13,7 @@ use crate::broker::Inner;
 use crate::error::closed;
 use crate::message::CopyId;
 use crate::publisher::PublishError;
+use crate::stream;
 
 /// From this size on a message goes alone. The client refuses jobs of more than 1 MiB unless it is told otherwise, so this
 /// is rare; and it is far below what servers refuse unless they are told otherwise.
@@ -27,6 +28,8 @@ pub(crate) async fn publish_all(inner: &Arc<Inner>, mut messages: Vec<Outgoing>)
     }
     inner.topology.names.stamp(&mut messages);
     let copies: Vec<Option<CopyId>> = messages.iter().map(CopyId::of).collect();
+    let bytes = messages.iter().map(|message| stream::size(message.body.len())).sum();
+    inner.journal.notes().count_bytes(bytes);
     let answers = publish_in_order(inner, messages).await;
     for (answer, copy) in answers.iter().zip(copies) {
         if let (Err(error), Some(copy)) = (answer, copy)

@@ -85,7 +85,7 @@ impl ScheduledJobs for Powers {
     fn prioritise(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
         Box::pin(self.run(move |powers| async move {
             powers.must_look("prioritising scheduled jobs").await?;
-            let Some(found) = powers.journal.find_scheduled(id).await? else { return Ok(false) };
+            let Some(found) = powers.journal.find_delayed(id).await? else { return Ok(false) };
             powers.journal.prioritise(&found).await?;
             Ok(true)
         }))
@@ -96,7 +96,7 @@ impl ScheduledJobs for Powers {
             if !powers.journal.is_there().await? {
                 return powers.log.delete(id, log::SCHEDULED, None).await;
             }
-            match powers.journal.find_scheduled(id).await? {
+            match powers.journal.find_delayed(id).await? {
                 Some(found) => powers.journal.delete(&found, log::SCHEDULED).await,
                 None => Ok(false),
             }

@@ -27,6 +27,8 @@ pub(crate) struct Index {
     begun: Option<(u64, HashSet<CopyId>)>,
     /// The last place that was read.
     pub(super) last: u64,
+    /// How much was read, in bytes.
+    bytes: u64,
 }
 
 /// A job that waits or runs.
@@ -36,6 +38,8 @@ pub(super) struct Place {
     pub(super) copy: CopyId,
     /// Where it stands in the stream.
     pub(super) offset: u64,
+    /// How much stands before that, of what was read.
+    at: u64,
     /// Where it stood at first.
     pub(super) first: u64,
     pub(super) queue: QueueName,
@@ -67,6 +71,7 @@ impl Place {
             id: job.id,
             copy: ticket.copy?,
             offset: entry.offset,
+            at: 0,
             first: kept.map_or(entry.offset, |kept| kept.first),
             queue: job.ready_queue().clone(),
             rank: ticket.rank,
@@ -100,11 +105,13 @@ impl Fold for Index {
             running: HashMap::new(),
             begun: None,
             last: 0,
+            bytes: 0,
         }
     }
 
     fn fold(&mut self, entry: &Entry) -> u64 {
         self.last = entry.offset;
+        self.bytes += entry.size();
         if let Some(kept) = Kept::of(entry) {
             return u64::from(Place::of(entry).is_some_and(|place| self.kept(kept, place)));
         }
@@ -125,6 +132,7 @@ impl Index {
         if self.copies.contains_key(&place.copy) {
             return;
         }
+        place.at = self.bytes;
         // Whatever became of another message of this job, this one is the last.
         self.remove(place.id);
         if let Some((queue, _)) = self.queues.get_key_value(&place.queue) {
@@ -141,7 +149,7 @@ impl Index {
         if let Some(known) = self.jobs.get_mut(&place.id) {
             let is_the_same = known.copy == place.copy;
             if is_the_same {
-                known.offset = place.offset;
+                (known.offset, known.at) = (place.offset, self.bytes);
             }
             return is_the_same;
         }
@@ -177,6 +185,9 @@ impl Index {
     fn remove(&mut self, id: JobId) -> bool {
         let Some(place) = self.jobs.remove(&id) else { return false };
         self.copies.remove(&place.copy);
+        if let Some((_, ended)) = &mut self.begun {
+            ended.insert(place.copy);
+        }
         if self.running.remove(&id).is_none() {
             self.wait_no_more(&place);
         }
@@ -279,6 +290,11 @@ impl Index {
         (place.rank == Rank::Due && self.later.contains_key(&place.due())).then(|| place.clone())
     }
 
+    /// The same, also if its time has come: it may be on its way still.
+    pub(super) fn delayed(&self, id: JobId) -> Option<Place> {
+        self.waiting(id).filter(|place| place.rank == Rank::Due).cloned()
+    }
+
     fn waiting(&self, id: JobId) -> Option<&Place> {
         self.jobs.get(&id).filter(|_| !self.running.contains_key(&id))
     }
@@ -305,10 +321,10 @@ impl Index {
         self.later.range(from..).filter_map(|(_, id)| self.jobs.get(id))
     }
 
-    /// Those that stand before a place and will be cut off first.
-    pub(super) fn before(&self, offset: u64) -> Vec<(u64, u64)> {
-        let places: BTreeSet<(u64, u64)> =
-            self.jobs.values().filter(|place| place.offset < offset).map(|place| (place.offset, place.first)).collect();
+    /// What waits and stands so many bytes before the end, or more: the places, and where each stood at first.
+    pub(super) fn older_than(&self, bytes: u64) -> Vec<(u64, u64)> {
+        let is_old = |place: &&Place| self.bytes.saturating_sub(place.at) >= bytes;
+        let places: BTreeSet<_> = self.jobs.values().filter(is_old).map(|place| (place.offset, place.first)).collect();
         places.into_iter().collect()
     }
 
@@ -319,3 +335,6 @@ impl Index {
         gone.iter().filter(|id| self.remove(**id)).count()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! it, and fetches those it shows.
 
 mod index;
+mod keep;
 mod look;
 mod note;
 mod notes;
@@ -17,6 +18,7 @@ use goose_core::broker::capability::Cursor;
 use goose_core::{Clock, Error, ErrorKind, Job, JobId, Result, SystemClock, codec};
 
 use self::index::{Index, Place};
+pub(crate) use self::keep::STEP;
 pub(crate) use self::notes::Notes;
 use crate::amqp::Table;
 use crate::log::Log;
@@ -131,6 +133,13 @@ impl Journal {
     pub(crate) async fn find_scheduled(&self, id: JobId) -> Result<Option<Found>> {
         self.up_to_date().await?;
         let place = self.stream().state().scheduled(id);
+        self.fetch_one(place).await
+    }
+
+    /// The same, also if its time has come and no worker has begun it: nobody can tell whether it has left the cascade.
+    pub(crate) async fn find_delayed(&self, id: JobId) -> Result<Option<Found>> {
+        self.up_to_date().await?;
+        let place = self.stream().state().delayed(id);
         self.fetch_one(place).await
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use goose_core::JobId;
@@ -31,7 +31,9 @@ const COPIES: usize = 1_000;
 /// What there is to say. It costs nothing where messages have no names.
 pub(crate) struct Notes {
     wires: Wires,
+    name: String,
     stream: Arc<Stream<Index>>,
+    bytes: AtomicU64,
     pending: Mutex<HashMap<CopyId, Word>>,
     /// Somebody will say what is pending.
     is_awaited: AtomicBool,
@@ -49,9 +51,29 @@ enum Word {
 
 impl Notes {
     pub(crate) fn new(wires: Wires, names: &Names) -> Arc<Self> {
-        let stream = Stream::new(wires.clone(), names.journal().to_owned(), super::stream_arguments());
-        let (pending, is_awaited, stuck) = Default::default();
-        Arc::new(Self { wires, stream, pending, is_awaited, stuck })
+        let name = names.journal().to_owned();
+        let stream = Stream::new(wires.clone(), name.clone(), super::stream_arguments());
+        let (bytes, pending, is_awaited, stuck) = Default::default();
+        Arc::new(Self { wires, name, stream, bytes, pending, is_awaited, stuck })
+    }
+
+    /// One that can be read for a while and then be given up.
+    pub(super) fn another_reader(&self) -> Arc<Stream<Index>> {
+        Stream::new(self.wires.clone(), self.name.clone(), super::stream_arguments())
+    }
+
+    /// How much has come into the journal from here since the last call, in bytes.
+    pub(crate) fn take_bytes(&self) -> u64 {
+        self.bytes.swap(0, Ordering::Relaxed)
+    }
+
+    /// Counts messages that go into the journal.
+    pub(crate) fn count_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self, entries: &[NewEntry]) {
+        self.count_bytes(entries.iter().map(NewEntry::size).sum());
     }
 
     pub(super) fn stream(&self) -> &Arc<Stream<Index>> {
@@ -100,6 +122,7 @@ impl Notes {
             return;
         }
         let all = std::mem::take(&mut *stuck);
+        self.count(&all);
         let words = self.stream.append(&all).await;
         for (entry, word) in all.into_iter().zip(words) {
             if let Err(error) = word {

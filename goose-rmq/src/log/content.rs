@@ -22,6 +22,8 @@ pub(super) struct Content {
     pub(super) unmet: HashMap<Unmet, Whereabouts>,
     pub(super) queues: BTreeSet<QueueName>,
     pub(super) counts: Counts,
+    /// How much had come into the journal when somebody last began to say again what waits there.
+    pub(super) kept: u64,
     /// Open sessions, each with the place where it was last heard of.
     pub(super) sessions: BTreeMap<JobId, (u64, SessionSaid)>,
 }
@@ -51,6 +53,8 @@ pub(super) struct Piece {
     queues: Vec<Text<QueueName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sessions: Vec<(u64, SessionSaid)>,
 }
@@ -112,6 +116,13 @@ impl Content {
             }
             // Whoever asks wants to know which answers come after the question.
             Said::Census => offset,
+            Said::Keep { journaled, before } => {
+                let is_first = *before == self.kept;
+                if is_first {
+                    self.kept = *journaled;
+                }
+                u64::from(is_first)
+            }
             Said::Begin | Said::Snapshot { .. } | Said::Unknown => 0,
         }
     }
@@ -144,7 +155,8 @@ impl Content {
     /// The parts of a snapshot, at least one.
     pub(super) fn pieces(&self) -> Vec<Piece> {
         let names = |names: &BTreeSet<QueueName>| names.iter().cloned().map(Text).collect::<Vec<_>>();
-        let mut pieces = vec![Piece { counts: Some(self.counts), ..Piece::default() }];
+        let mut pieces =
+            vec![Piece { counts: Some(self.counts), kept: (self.kept > 0).then_some(self.kept), ..Piece::default() }];
         pieces.extend(names(&self.paused).chunks(PART).map(|part| Piece { paused: part.to_vec(), ..Piece::default() }));
         pieces.extend(names(&self.queues).chunks(PART).map(|part| Piece { queues: part.to_vec(), ..Piece::default() }));
         let deleted: Vec<_> = self.deleted.iter().map(|(id, until)| (Text(*id), until.as_millis())).collect();
@@ -180,6 +192,7 @@ impl Content {
             content.unmet.extend(piece.unmet_jobs.into_iter().map(|(id, from)| (Unmet::Job(id.0), from)));
             content.unmet.extend(piece.unmet_copies.into_iter().map(|(copy, from)| (Unmet::Copy(copy), from)));
             content.counts.add(piece.counts.unwrap_or_default());
+            content.kept = content.kept.max(piece.kept.unwrap_or(0));
             content.sessions.extend(piece.sessions.into_iter().map(|(seen, session)| (session.id.0, (seen, session))));
         }
         content
@@ -261,7 +274,9 @@ mod tests {
         content.apply(0, &Said::Delete { ids, until: 9, from: None });
         content.apply(1, &Said::Pause { queue: queue("a") });
         content.apply(2, &Said::Used { queues: vec![queue("a"), queue("b")] });
-        content.apply(3, &Said::Count(Counts { enqueued: 3, ..Counts::default() }));
+        content.apply(3, &Said::Count(Counts { enqueued: 3, journaled: 4, ..Counts::default() }));
+        assert_eq!(content.apply(3, &Said::Keep { journaled: 4, before: 0 }), 1);
+        assert_eq!(content.apply(3, &Said::Keep { journaled: 5, before: 0 }), 0, "somebody else was first");
         let session = SessionSaid {
             id: Text(JobId::new()),
             worker: Text(JobId::new()),

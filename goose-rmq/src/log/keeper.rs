@@ -15,7 +15,7 @@ use super::content::Unmet;
 use super::presence::Presence;
 use super::said::{Counts, Said, Text};
 use super::{Count, REMOVED, State};
-use crate::journal::Notes;
+use crate::journal::{Notes, STEP};
 use crate::publisher::PublishError;
 use crate::stream::{NewEntry, Stream, Wires};
 
@@ -160,7 +160,7 @@ const COUNTS: [Count; 6] =
 /// Says things when it is their time, for as long as the broker lives.
 async fn run(shared: Arc<Shared>, mut flushes: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
     let mut progress = shared.stream.progress();
-    let (mut flush_at, mut snapshot_at) = (None, None);
+    let (mut flush_at, mut snapshot_at, mut keep_at) = (None, None, None);
     loop {
         let time = |at: Option<Instant>| at.unwrap_or_else(Instant::now);
         tokio::select! {
@@ -183,6 +183,10 @@ async fn run(shared: Arc<Shared>, mut flushes: mpsc::UnboundedReceiver<oneshot::
                 snapshot_at = None;
                 shared.begin_snapshot().await;
             }
+            () = tokio::time::sleep_until(time(keep_at)), if keep_at.is_some() => {
+                keep_at = None;
+                shared.begin_to_keep().await;
+            }
             changed = progress.changed() => {
                 if changed.is_err() {
                     return;
@@ -192,13 +196,19 @@ async fn run(shared: Arc<Shared>, mut flushes: mpsc::UnboundedReceiver<oneshot::
                 }
                 shared.answer().await;
                 if snapshot_at.is_none() && shared.stream.state().wants_snapshot() {
-                    // Not all processes at the same time: who comes later sees that one has begun.
-                    let byte = JobId::new().as_bytes()[15];
-                    snapshot_at = Some(Instant::now() + Duration::from_millis(8) * u32::from(byte));
+                    snapshot_at = Some(in_a_moment());
+                }
+                if keep_at.is_none() && shared.to_keep().is_some() {
+                    keep_at = Some(in_a_moment());
                 }
             }
         }
     }
+}
+
+/// Not all processes at the same time: who comes later sees that one has begun.
+fn in_a_moment() -> Instant {
+    Instant::now() + Duration::from_millis(8) * u32::from(JobId::new().as_bytes()[15])
 }
 
 impl Outbox {
@@ -250,7 +260,8 @@ impl Shared {
         }
         let [enqueued, succeeded, failed, died, discarded, recovered] =
             self.counts.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
-        let counts = Counts { enqueued, succeeded, failed, died, discarded, recovered };
+        let journaled = self.notes.take_bytes();
+        let counts = Counts { enqueued, succeeded, failed, died, discarded, recovered, journaled };
         let entries = self.outbox.lock().take(counts);
         if self.append(entries).await { None } else { Some(Instant::now() + PAUSE) }
     }
@@ -301,6 +312,29 @@ impl Shared {
             }
         }
         tracing::debug!(parts, "a snapshot of the control log was written");
+    }
+
+    /// Whether so much has come into the journal that what waits there has to be said again: how much there is now,
+    /// and was the last time.
+    fn to_keep(&self) -> Option<(u64, u64)> {
+        let state = self.stream.state();
+        let (journaled, kept) = (state.content.counts.journaled, state.content.kept);
+        (journaled >= kept.saturating_add(STEP)).then_some((journaled, kept))
+    }
+
+    /// Says it again, unless somebody else does.
+    async fn begin_to_keep(&self) {
+        let Some((journaled, before)) = self.to_keep() else { return };
+        if !matches!(self.stream.append_and_read_back(Said::Keep { journaled, before }.entry()).await, Ok(1)) {
+            return;
+        }
+        let notes = Arc::clone(&self.notes);
+        self.wires.runtime.spawn(async move {
+            if let Err(error) = notes.keep().await {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "cannot say again what waits in the journal; another process will");
+            }
+        });
     }
 
     async fn begin_snapshot(&self) {

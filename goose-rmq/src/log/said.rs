@@ -73,6 +73,12 @@ pub(super) enum Said {
     },
     /// Everybody with open sessions is asked to say so.
     Census,
+    /// Somebody says again what waits in the journal, now that so many bytes have come into it.
+    Keep {
+        journaled: u64,
+        /// That was so when somebody last did it.
+        before: u64,
+    },
     /// A snapshot of everything before this entry follows.
     Begin,
     /// A part of the snapshot that was begun at that place.
@@ -158,6 +164,9 @@ pub(super) struct Counts {
     pub(super) discarded: u64,
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) recovered: u64,
+    /// How much has come into the journal, in bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) journaled: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
@@ -174,6 +183,7 @@ impl Counts {
             (&mut self.died, more.died),
             (&mut self.discarded, more.discarded),
             (&mut self.recovered, more.recovered),
+            (&mut self.journaled, more.journaled),
         ];
         pairs.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }
