@@ -10,6 +10,8 @@ mod keep;
 mod look;
 mod note;
 mod notes;
+#[cfg(test)]
+mod on_a_server;
 mod repair;
 
 use std::sync::Arc;
