@@ -35,6 +35,15 @@ impl Probe {
         }
     }
 
+    /// How many callers enqueue in bulk: Redis is never without a call. RabbitMQ keeps the order of messages only on
+    /// one channel, and a bulk has an order.
+    pub(crate) fn bulk_callers(&self) -> u32 {
+        match self {
+            Self::Redis(_) => 2,
+            Self::Rmq(_) => 1,
+        }
+    }
+
     /// So many callers, so many jobs a call.
     pub(crate) async fn enqueue(&self, callers: u32, batch: u32, jobs: u32) -> Result<()> {
         match self {
