@@ -69,7 +69,7 @@ impl State {
             }
         }
         (0..self.slots.len()).for_each(|slot| self.show(slot));
-        let _on_its_way = self.acknowledge(dropped, now);
+        self.acknowledge(dropped, now);
         taken
     }
 

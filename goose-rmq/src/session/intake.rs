@@ -69,7 +69,7 @@ pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> 
             }
         }
     }
-    let _on_its_way = state.acknowledge(dropped, now);
+    state.acknowledge(dropped, now);
     (errands, sorter.leases)
 }
 

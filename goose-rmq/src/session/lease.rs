@@ -219,7 +219,7 @@ mod tests {
         let claim = bench.state.take_for_lease(claimed).unwrap();
         assert!(!bench.standing(&taken[0]), "it is being turned");
         assert!(bench.state.take_for_lease(claimed).is_none());
-        let _ = bench.state.acknowledge([claimed.tag], long);
+        bench.state.acknowledge([claimed.tag], long);
         let renew_at = long + TERMS.renewed_after();
         bench.state.lease(claimed, Lease { claim, queue: "q".to_owned(), made: long, renew_at });
         bench.now = long;

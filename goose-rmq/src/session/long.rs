@@ -48,20 +48,20 @@ async fn turn(session: &Shared, claimed: Claimed, claim: Claim) -> Result<()> {
             if let Some(claim) = state.ledger.get_mut(claimed.tag) {
                 claim.ticket.copy = None;
             }
-            let written = state.acknowledge([claimed.tag], now);
+            state.acknowledge([claimed.tag], now);
             let renew_at = made + state.terms.renewed_after();
             state.lease(claimed, Lease { claim, queue: queue.clone(), made, renew_at });
-            written
+            state.hear()
         })
     };
-    let Some(written) = turned else {
+    let Some(heard) = turned else {
         // The channel is gone, and others have the job.
         return end(session, &queue).await.map(drop);
     };
     tracing::debug!(job.id = %id, queue, "a long job has a lease");
-    if let Some(written) = written {
+    if let Some(heard) = heard {
         // If it did not get through there are two: this one, and that of whoever has got the job from the server.
-        let _ = written.await;
+        let _ = heard.await;
     }
     Ok(())
 }

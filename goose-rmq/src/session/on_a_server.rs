@@ -10,6 +10,8 @@ use goose_services::rabbit::Rabbit;
 use crate::{QueueType, RmqBroker, RmqOptions};
 
 mod long;
+mod stop;
+mod unheard;
 
 const QUEUE: &str = "jobs";
 /// Everything in these tests happens sooner, also on a busy machine.

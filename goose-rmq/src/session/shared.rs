@@ -17,9 +17,6 @@ use super::surroundings;
 use crate::broker::{Inner, OpenSession};
 use crate::error::closed;
 
-/// How long the last words of a session may take to be heard. A stop must not take a second.
-const HEARD_WITHIN: Duration = Duration::from_millis(500);
-
 /// One open consumer.
 pub(crate) struct Shared {
     pub(super) inner: Arc<Inner>,
@@ -132,24 +129,10 @@ impl Shared {
         self.hungry.notify_one();
     }
 
-    /// Returns when the server has read all that was sent on the channel, and when what was counted is said. There is no
-    /// answer to an acknowledgement, and a process that ends at once takes with it what is still on its way.
-    pub(super) async fn heard(self: &Arc<Self>) {
-        let session = Arc::clone(self);
-        let hearing = self.inner.runtime.spawn(async move {
-            let channel = session.state().channel.clone();
-            let asking = async {
-                let is_closing = match channel {
-                    Some(channel) => channel.round_trip().await.is_err(),
-                    None => true,
-                };
-                if is_closing {
-                    session.ended(End::Over).await;
-                }
-            };
-            let _ = tokio::join!(tokio::time::timeout(HEARD_WITHIN, asking), session.inner.log.close());
-        });
-        let _ = hearing.await;
+    /// Says what was counted: a process that ends at once takes with it what was not said.
+    pub(super) async fn say_counts(&self) {
+        let inner = Arc::clone(&self.inner);
+        let _ = self.inner.runtime.spawn(async move { inner.log.close().await }).await;
     }
 
     /// Waits until it has ended so far.

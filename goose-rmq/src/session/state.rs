@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::ConsumerOptions;
-use goose_core::{Clock, Error, JobId, Result, SystemClock, Timestamp};
+use goose_core::{Clock, Error, JobId, SystemClock, Timestamp};
 use tokio::sync::watch;
 
-use super::begun::{Begun, begin};
 use super::intake::Source;
 use super::lease::{Leases, Terms};
-use super::ledger::{Ack, Ledger};
+use super::ledger::Ledger;
 use super::mixer::Mixer;
 use super::pace::Pace;
 pub(super) use super::phase::Phase;
@@ -287,39 +286,6 @@ impl State {
         out.sort_unstable();
         out.into_iter().map(|(_, claimed)| claimed).collect()
     }
-
-    // ---- acknowledging
-
-    /// Acknowledges claims, which ends them. The frames are out when this returns; what is returned ends when they are
-    /// written. `None` if there was nothing to acknowledge.
-    pub(super) fn acknowledge(
-        &mut self,
-        tags: impl IntoIterator<Item = u64>,
-        now: Instant,
-    ) -> Option<Begun<Result<()>>> {
-        let channel = Arc::clone(self.channel.as_ref()?);
-        let (acks, claims) = self.ledger.close(tags);
-        let mut ended = 0;
-        for claim in claims {
-            let slot = &mut self.slots[claim.slot];
-            slot.acknowledged(claim.consumer, now);
-            if matches!(claim.stage, Stage::Out { .. } | Stage::Ending { .. }) {
-                slot.running = slot.running.saturating_sub(1);
-                ended += 1;
-            }
-            self.show(claim.slot);
-            if let (Some(copy), Some((notes, _))) = (claim.ticket.copy, &self.notes) {
-                notes.ended(copy);
-            }
-        }
-        self.pace.ended(ended, now);
-        // They are written in this order, so the last one tells of all.
-        let mut last = None;
-        for Ack { tag, multiple } in acks {
-            last = Some(begin(channel.ack(tag, multiple)));
-        }
-        last
-    }
 }
 
 #[cfg(test)]
@@ -338,10 +304,10 @@ mod tests {
         assert_eq!((taken[0].ready_at.as_millis(), taken[0].claimed_at.as_millis()), (5, 9));
         assert!(taken.iter().all(|delivery| bench.standing(delivery)));
         assert_eq!(bench.state.slots[0].running, 2);
-        let _ = bench.state.acknowledge([2], bench.now);
+        bench.state.acknowledge([2], bench.now);
         assert_eq!(bench.channel.acks(), [(2, false)]);
         assert!(bench.standing(&taken[0]) && !bench.standing(&taken[1]));
-        let _ = bench.state.acknowledge([1, 3], bench.now);
+        bench.state.acknowledge([1, 3], bench.now);
         assert_eq!(bench.channel.acks(), [(3, true)]);
         assert_eq!((bench.state.slots[0].running, bench.state.ledger.len()), (0, 0));
     }

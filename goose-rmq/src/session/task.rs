@@ -43,6 +43,8 @@ pub(super) struct Task {
     pause: Duration,
     /// Numbers consumers.
     consumers: u64,
+    /// Changes of consumers whose streams are not here yet.
+    opening: usize,
     pub(super) ending: hand_back::Ending,
 }
 
@@ -84,6 +86,7 @@ impl Task {
             is_connecting: false,
             pause: FIRST_PAUSE,
             consumers: 0,
+            opening: 0,
             ending,
         }
     }
@@ -146,12 +149,14 @@ impl Task {
         state.is_watched = gives_up_at.is_some();
         let next = state.next_moment(now).into_iter().chain(gives_up_at).chain(quiet_at).min();
         let (generation, phase) = (state.generation, state.phase);
-        drop(state);
         if !changes.is_empty() {
             let (ready, tell) = (&self.ready, self.tell.clone());
+            // Its frames go out under the lock, see `State::hear`.
             let call = wires::change(&channel, &mut self.wires, changes, ready, tell, generation);
             self.calls.spawn(call);
+            self.opening += 1;
         }
+        drop(state);
         match phase {
             Phase::Open => Some(next.map_or(Until::Woken, Until::Moment)),
             _ => self.end_step(now).map(|until| until.or(next)),
@@ -185,9 +190,13 @@ impl Task {
         for (generation, event) in came.events {
             if matches!(event, Event::Proved(_)) {
                 // What proves a consumer was sent behind its deliveries, and these may not have been looked at yet.
+                let (of, highest) = self.session.state().highest();
                 let mut more = Came::default();
                 more.receive(&mut self.wires, &mut Context::from_waker(Waker::noop()));
                 self.take_in(&mut more);
+                if self.opening == 0 {
+                    self.session.state().give_back_lost(of, highest);
+                }
             }
             self.happened(generation, event);
         }
@@ -223,7 +232,10 @@ impl Task {
                 self.is_connecting = false;
                 self.fail(error);
             }
-            Event::Opened(streams) => streams.into_iter().for_each(|(slot, stream)| self.wires[slot].connect(stream)),
+            Event::Opened(streams) => {
+                self.opening = self.opening.saturating_sub(1);
+                streams.into_iter().for_each(|(slot, stream)| self.wires[slot].connect(stream));
+            }
             Event::Proved(numbers) => {
                 let mut state = session.state();
                 numbers.into_iter().for_each(|(slot, number)| state.slots[slot].is_proved(number));
@@ -232,6 +244,7 @@ impl Task {
             Event::Restored(slot) => session.state().slots[slot].is_missing = false,
             Event::CannotRestore(error) => self.fail(error),
             Event::HandedBack(outcome) => self.handed_back(outcome),
+            Event::Released(outcome) => self.released(outcome),
         }
     }
 
@@ -278,6 +291,7 @@ impl Task {
             probe.abort();
         }
         self.wires.iter_mut().for_each(|wire| *wire = Wire::default());
+        self.opening = 0;
         self.ending.begin_again();
         let mut state = self.session.state();
         let lost = state.ledger.len();
@@ -313,37 +327,6 @@ impl Task {
             drop(state);
             self.session.delivered.notify_one();
         }
-    }
-
-    /// The server has cancelled a consumer: its queue was deleted. It is declared again, after a pause.
-    fn restore(&mut self, slot: usize, number: u64) {
-        let session = Arc::clone(&self.session);
-        let mut state = session.state();
-        state.slots[slot].drop_consumer(number);
-        // When the channel is over, all consumers come to their end.
-        let is_open = state.channel.as_ref().is_some_and(|channel| channel.is_open());
-        if !is_open || state.phase.is_ending() || state.slots[slot].is_missing {
-            return;
-        }
-        state.slots[slot].is_missing = true;
-        let generation = state.generation;
-        drop(state);
-        let (tell, topology) = (self.tell.clone(), Arc::clone(&session.inner.topology));
-        self.calls.spawn(async move {
-            let queue = &session.queues[slot];
-            tracing::warn!(queue = %queue, "the server has cancelled a consumer, perhaps its queue was deleted; declaring it again");
-            let mut pause = FIRST_PAUSE;
-            loop {
-                tokio::time::sleep(pause).await;
-                topology.forget_queue(queue);
-                let Err(error) = topology.ensure_queue(queue).await else { break };
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                if tell.send((generation, Event::CannotRestore(error))).is_err() {
-                    return;
-                }
-            }
-            let _ = tell.send((generation, Event::Restored(slot)));
-        });
     }
 
     /// Sends jobs to where they belong, for as long as it takes.

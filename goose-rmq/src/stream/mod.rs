@@ -9,6 +9,7 @@
 
 mod append;
 mod declare;
+mod end;
 mod entry;
 #[cfg(test)]
 mod on_a_server;
@@ -227,6 +228,11 @@ impl<F: Fold> Stream<F> {
             }
         }
         self.catch_up().await
+    }
+
+    /// Whether an entry of this process is stored and has not been read back.
+    fn awaits_its_own(&self) -> bool {
+        self.own.lock().values().any(|own| own.is_confirmed)
     }
 
     /// Waits for something that the reading brings, for as long as entries come in.

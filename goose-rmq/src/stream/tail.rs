@@ -12,10 +12,14 @@ use std::time::Duration;
 
 use goose_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::end;
 use super::entry::{LastIds, no_stream};
 use super::{Entry, Fold, NewEntry, OFFSET, Stream};
 use crate::amqp::{Channel, Delivered, Deliveries, Table, Value};
+use crate::error::closed;
 use crate::publisher::PublishError;
 
 /// How many entries the server sends ahead.
@@ -30,8 +34,9 @@ const TAG: &str = "tail";
 /// The pauses after errors. The link has its own, with jitter, for connections that cannot be made.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(5)];
 
-/// Nothing came for so long: then what was there has been read. Only used while the server takes in nothing.
-const QUIET: Duration = Duration::from_millis(500);
+/// An entry of our own is there, and nothing has come for so long: the server has lost our place. It does when it cuts off what it is
+/// sending to a slow reader.
+const STUCK: Duration = Duration::from_secs(5);
 
 type Barrier = oneshot::Sender<()>;
 
@@ -105,7 +110,10 @@ impl<F: Fold> Reading<F> {
         let mut marking = stream.wires.runtime.spawn(async move { end.append(&[mark]).await.pop() });
         let mut is_marked = false;
         let mut is_live = false;
-        let mut quiet: Option<Duration> = None;
+        // While the server takes in nothing: where the stream ends.
+        let mut asking = JoinSet::new();
+        let mut end = None;
+        let mut came = Instant::now();
         loop {
             if is_live && !self.waiting.is_empty() {
                 self.pass_barriers(stream, &*channel, &mut *deliveries, barriers).await?;
@@ -118,7 +126,8 @@ impl<F: Fold> Reading<F> {
                     match word {
                         Ok(Some(Err(PublishError::Blocked(reason)))) => {
                             tracing::debug!(stream = stream.name, reason, "cannot mark the end of a stream");
-                            quiet = Some(QUIET);
+                            let stream = Arc::clone(stream);
+                            asking.spawn(async move { end::last_place(&stream).await });
                         }
                         Ok(Some(Err(error))) => return Err(error.into()),
                         _ => {}
@@ -132,6 +141,7 @@ impl<F: Fold> Reading<F> {
                         }
                         return Ok(());
                     };
+                    came = Instant::now();
                     let batch = ready(delivered, &mut *deliveries).await;
                     let has_mark = batch.iter().any(|delivered| delivered.message_id.as_ref() == Some(&mark_id));
                     if let Step::AnotherStream = self.fold(stream, &*channel, batch, &mut expected).await? {
@@ -145,12 +155,26 @@ impl<F: Fold> Reading<F> {
                     }
                     tokio::task::yield_now().await;
                 }
-                () = tokio::time::sleep(quiet.unwrap_or_default()), if quiet.is_some() => {
-                    (quiet, is_live) = (None, true);
-                    self.complete(stream);
+                () = tokio::time::sleep_until(came + STUCK) => {
+                    if stream.awaits_its_own() {
+                        let _ = channel.close().await;
+                        return Err(Error::new(ErrorKind::Unavailable, "the server sends nothing, though there is something"));
+                    }
+                    came = Instant::now();
                 }
+                Some(found) = asking.join_next() => end = Some(found.map_err(|_| closed())??),
+            }
+            // Not before the first entry has shown that it is the same stream, if there is one.
+            if !is_live && end.is_some_and(|end| end.is_none() || (expected.is_none() && self.has_read(end))) {
+                is_live = true;
+                self.complete(stream);
             }
         }
+    }
+
+    /// Whether it has come to this place.
+    fn has_read(&self, place: Option<u64>) -> bool {
+        self.last.as_ref().map(|(last, _)| *last) >= place
     }
 
     /// Folds some entries, acknowledges them, and answers those who wait for them.
@@ -240,12 +264,10 @@ impl<F: Fold> Reading<F> {
         while let Ok(barrier) = barriers.try_recv() {
             self.waiting.push(barrier);
         }
-        let waiting = std::mem::take(&mut self.waiting);
+        // Whatever goes wrong, they wait for the next connection.
+        let passing = self.waiting.len();
         loop {
-            if let Err(error) = channel.round_trip().await {
-                self.waiting = waiting;
-                return Err(error);
-            }
+            channel.round_trip().await?;
             let mut came = 0;
             while let Some(batch) = already_there(deliveries, AT_ONCE).await {
                 came += batch.len();
@@ -256,7 +278,7 @@ impl<F: Fold> Reading<F> {
                 break;
             }
         }
-        for barrier in waiting {
+        for barrier in self.waiting.drain(..passing) {
             let _ = barrier.send(());
         }
         Ok(())
@@ -273,7 +295,8 @@ fn not_here_yet(error: Error, name: &str) -> Error {
         return no_stream(name).with_source(error);
     }
     let message = format!(
-        "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there with          rabbitmq-streams add_replica"
+        "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there: \
+         rabbitmq-streams add_replica {name} NODE"
     );
     Error::new(ErrorKind::Unavailable, message).with_source(error)
 }
@@ -286,7 +309,7 @@ async fn ready(first: Delivered, deliveries: &mut dyn Deliveries) -> Vec<Deliver
 }
 
 /// What is there without waiting; `None` if nothing is.
-async fn already_there(deliveries: &mut dyn Deliveries, limit: usize) -> Option<Vec<Delivered>> {
+pub(super) async fn already_there(deliveries: &mut dyn Deliveries, limit: usize) -> Option<Vec<Delivered>> {
     let mut batch = Vec::new();
     poll_fn(|context| {
         while batch.len() < limit

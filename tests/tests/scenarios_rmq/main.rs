@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         "quorum": server::paused_for_longer_than_heartbeats(QUORUM),
         "classic": server::out_of_memory(CLASSIC),
         "quorum": server::out_of_memory(QUORUM),
+        "classic": server::out_of_disk(CLASSIC),
+        "quorum": server::out_of_disk(QUORUM),
         "classic": server::its_queue_deleted(CLASSIC),
         "quorum": server::its_queue_deleted(QUORUM),
         "classic": poison::a_job_that_kills_its_workers_dies_and_the_others_live(CLASSIC),

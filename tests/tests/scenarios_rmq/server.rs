@@ -125,13 +125,22 @@ pub(crate) async fn paused_for_longer_than_heartbeats(kind: Kind) -> Outcome {
 
 /// It takes in nothing more: producers wait, workers go on, and nothing runs twice.
 pub(crate) async fn out_of_memory(kind: Kind) -> Outcome {
+    alarm(kind, Rabbit::memory_alarm).await
+}
+
+/// The same.
+pub(crate) async fn out_of_disk(kind: Kind) -> Outcome {
+    alarm(kind, Rabbit::disk_alarm).await
+}
+
+async fn alarm(kind: Kind, set: fn(&Rabbit, bool)) -> Outcome {
     let mut load = Load::start(kind).await?;
     load.until_finished(300).await?;
-    load.rabbit()?.memory_alarm(true);
+    set(load.rabbit()?, true);
     let finished = load.finished()?;
     // There is a backlog.
     load.until_finished(finished + 500).await?;
-    load.rabbit()?.memory_alarm(false);
+    set(load.rabbit()?, false);
     load.loses_nothing().await
 }
 
