@@ -136,6 +136,9 @@ impl Harness for OnRabbit {
         let mut skips = if self.journal { skips::rmq_with_journal() } else { skips::rmq() };
         if self.queue_type == QueueType::Quorum && self.with_server(At::is_before_4).unwrap_or(false) {
             skips.extend(skips::rmq_quorum_before_4());
+            if self.journal {
+                skips.extend(skips::rmq_quorum_with_journal_before_4());
+            }
         }
         skips
     }

@@ -305,7 +305,7 @@ impl Shared {
         let pieces = content.pieces();
         let parts = pieces.len();
         for (part, piece) in pieces.into_iter().enumerate() {
-            let entry = Said::Snapshot { begin, part, parts, piece }.entry();
+            let entry = Said::Snapshot { begin, part, parts, piece: Box::new(piece) }.entry();
             if !matches!(self.stream.append(&[entry]).await[..], [Ok(())]) {
                 // Somebody will begin another one.
                 return;

@@ -86,7 +86,7 @@ pub(super) enum Said {
         begin: u64,
         part: usize,
         parts: usize,
-        piece: Piece,
+        piece: Box<Piece>,
     },
     /// Something of a newer version.
     #[serde(other)]

@@ -252,7 +252,7 @@ mod tests {
         fn end(&mut self, (begin, pieces): (u64, Vec<Piece>)) {
             let parts = pieces.len();
             for (part, piece) in pieces.into_iter().enumerate() {
-                self.say(Said::Snapshot { begin, part, parts, piece });
+                self.say(Said::Snapshot { begin, part, parts, piece: Box::new(piece) });
             }
         }
     }

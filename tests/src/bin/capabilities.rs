@@ -59,6 +59,8 @@ fn page(
             text.push_str(&exceptions("rmq with a journal", &**journal, journal_skips, scenarios));
             let before_4 = "rmq with quorum queues, before RabbitMQ 4.0";
             text.push_str(&exceptions(before_4, &**broker, &skips::rmq_quorum_before_4(), scenarios));
+            let moved = skips::rmq_quorum_with_journal_before_4();
+            text.push_str(&exceptions(&format!("{before_4}, with a journal"), &**journal, &moved, scenarios));
         }
     }
     for capability in capability::ALL {
