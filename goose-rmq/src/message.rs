@@ -272,6 +272,11 @@ pub(crate) fn sealed(
     Outgoing { exchange, routing_key, message_id, priority, headers, body: envelope }
 }
 
+/// Leaves out what the server has counted, where deliveries mean nothing.
+pub(crate) fn forget_deliveries(headers: &mut Table) {
+    headers.remove(header::DELIVERY_COUNT);
+}
+
 /// Reads a delivered message. An error means that it is no job: it goes to the dead, as the bytes it is.
 pub(crate) fn read(delivered: Delivered, queue: &QueueName) -> Result<Message> {
     let (job, ticket) = look(&delivered, queue)?;

@@ -5,19 +5,25 @@
 //! itself: the refusal is about that message and nothing else.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use goose_core::{Error, ErrorKind, Result};
 
 use crate::amqp::{Confirmation, Outgoing};
 use crate::broker::Inner;
 use crate::error::closed;
+use crate::hooks::{FailedJob, tell};
 use crate::message::CopyId;
+use crate::options::QueueType;
 use crate::publisher::PublishError;
 use crate::stream;
 
 /// From this size on a message goes alone. The client refuses jobs of more than 1 MiB unless it is told otherwise, so this
 /// is rare; and it is far below what servers refuse unless they are told otherwise.
 const LARGE: usize = (1 << 20) + (64 << 10);
+
+/// Between two attempts of a message that a quorum queue refuses.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Publishes in order, those that may be too large for the server each by itself.
 ///
@@ -66,42 +72,69 @@ async fn publish_together(inner: &Inner, messages: Vec<Outgoing>) -> Vec<Result<
 
 /// Publishes on a channel of its own.
 async fn publish_large(inner: &Arc<Inner>, message: Outgoing) -> Result<()> {
-    let (size, task) = (message.body.len(), publish_alone(Arc::clone(inner), message));
-    let answer = inner.runtime.spawn(task).await.unwrap_or_else(|_| Err(closed()));
-    answer.map_err(|error| match limit_in(&format!("{error:#}")) {
+    let (size, this) = (message.body.len(), Arc::clone(inner));
+    let task = async move {
+        let answer = publish_alone(&this, &message).await;
+        if let Err(error) = &answer {
+            let failed = FailedJob::of(&message, error.reason());
+            failed.into_iter().for_each(|job| tell(&this.options.hooks.failed, || vec![job]));
+        }
+        answer
+    };
+    let answer = inner.runtime.spawn(task).await.unwrap_or_else(|_| Err(PublishError::Unknown(closed())));
+    answer.map_err(Error::from).map_err(|error| match limit_in(&format!("{error:#}")) {
         Some(limit) => too_large(size, limit).with_source(error),
         None => error,
     })
 }
 
-async fn publish_alone(inner: Arc<Inner>, message: Outgoing) -> Result<()> {
+async fn publish_alone(inner: &Inner, message: &Outgoing) -> Result<(), PublishError> {
     let options = &inner.options;
     let link = &inner.links.publish;
     let mut blocked = link.blocked();
     let unblocked = tokio::time::timeout(options.blocked_timeout, blocked.wait_for(Option::is_none)).await.is_ok();
     if !unblocked {
         let why = blocked.borrow().clone().unwrap_or_default();
-        return Err(PublishError::Blocked(why).into());
+        return Err(PublishError::Blocked(why));
     }
-    let not_sent = |error| Error::from(PublishError::NotSent(error));
+    // A refusal of a quorum queue is not believed at once, see `publisher/refused.rs`.
+    let refused_until = Instant::now() + options.blocked_timeout;
     // Once more if it came back: its queue was deleted behind our back.
-    for _ in 0..2 {
-        let channel = link.channel().await.map_err(not_sent)?;
-        channel.confirm().await.map_err(not_sent)?;
-        let word = tokio::time::timeout(options.confirm_timeout, channel.publish(&message)).await;
+    let mut returns = 0;
+    while returns < 2 {
+        let channel = link.channel().await.map_err(PublishError::NotSent)?;
+        channel.confirm().await.map_err(PublishError::NotSent)?;
+        let word = tokio::time::timeout(options.confirm_timeout, channel.publish(message)).await;
         let returned = match word {
-            Err(_) => return Err(PublishError::TimedOut.into()),
-            Ok(Err(error)) => return Err(PublishError::Unknown(error).into()),
-            Ok(Ok(Confirmation::Nacked { .. })) => return Err(PublishError::Nacked.into()),
+            Err(_) => return Err(PublishError::TimedOut),
+            Ok(Err(error)) => return Err(ended(error)),
+            Ok(Ok(Confirmation::Nacked { .. })) => {
+                let _ = channel.close().await;
+                if options.queue_type == QueueType::Classic || Instant::now() >= refused_until {
+                    return Err(PublishError::Nacked);
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             Ok(Ok(Confirmation::Acked { returned })) => returned,
         };
         let _ = channel.close().await;
         if returned.is_none() {
             return Ok(());
         }
-        inner.topology.restore(&message).await.map_err(not_sent)?;
+        returns += 1;
+        inner.topology.restore(message).await.map_err(PublishError::NotSent)?;
     }
-    Err(PublishError::Unroutable.into())
+    Err(PublishError::Unroutable)
+}
+
+/// What the end of a channel means for the only message on it.
+fn ended(error: Error) -> PublishError {
+    match error.kind() {
+        ErrorKind::Unavailable => PublishError::NotSent(error),
+        ErrorKind::OutcomeUnknown => PublishError::Unknown(error),
+        _ => PublishError::Refused(error),
+    }
 }
 
 /// The limit that a refusal names: `message size 20000000 is larger than configured max size 16777216`.

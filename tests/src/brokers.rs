@@ -27,15 +27,18 @@ pub enum Kind {
     Redis(Topology),
     /// A RabbitMQ server, started for the lab alone, with queues of this type.
     Rabbit(QueueType),
+    /// Three nodes of RabbitMQ in one cluster, started for the lab alone, with quorum queues.
+    RabbitCluster,
 }
 
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 7] = [
     ("sqlite", Kind::Sqlite),
     ("redis", Kind::Redis(Topology::Standalone)),
     ("redis-cluster", Kind::Redis(Topology::Cluster)),
     ("redis-sentinel", Kind::Redis(Topology::Sentinel)),
     ("rmq", Kind::Rabbit(QueueType::Classic)),
     ("rmq-quorum", Kind::Rabbit(QueueType::Quorum)),
+    ("rmq-cluster", Kind::RabbitCluster),
 ];
 
 impl FromStr for Kind {
@@ -60,14 +63,14 @@ pub enum Address {
         /// Which server.
         url: String,
     },
-    /// `rmq:`, or `rmq-quorum:` for quorum queues, what names start with, `@` and the URL.
+    /// `rmq:`, or `rmq-quorum:` for quorum queues, what names start with, `@` and the URLs of all nodes, with commas.
     Rabbit {
         /// Of all queues.
         queue_type: QueueType,
         /// What names start with.
         prefix: String,
-        /// Which server.
-        url: String,
+        /// Which server, or which nodes of a cluster.
+        urls: Vec<String>,
     },
 }
 
@@ -76,8 +79,10 @@ impl fmt::Display for Address {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Redis { prefix, url } => write!(f, "redis:{prefix}@{url}"),
-            Self::Rabbit { queue_type: QueueType::Quorum, prefix, url } => write!(f, "rmq-quorum:{prefix}@{url}"),
-            Self::Rabbit { prefix, url, .. } => write!(f, "rmq:{prefix}@{url}"),
+            Self::Rabbit { queue_type, prefix, urls } => {
+                let kind = if *queue_type == QueueType::Quorum { "rmq-quorum" } else { "rmq" };
+                write!(f, "{kind}:{prefix}@{}", urls.join(","))
+            }
         }
     }
 }
@@ -94,9 +99,10 @@ impl FromStr for Address {
                 Ok(Self::Redis { prefix: prefix.to_owned(), url: url.to_owned() })
             }
             "rmq" | "rmq-quorum" => {
-                let (prefix, url) = rest.split_once('@').ok_or("an address of RabbitMQ is rmq:PREFIX@URL")?;
+                let (prefix, urls) = rest.split_once('@').ok_or("an address of RabbitMQ is rmq:PREFIX@URL,URL…")?;
                 let queue_type = if kind == "rmq" { QueueType::Classic } else { QueueType::Quorum };
-                Ok(Self::Rabbit { queue_type, prefix: prefix.to_owned(), url: url.to_owned() })
+                let urls = urls.split(',').map(str::to_owned).collect();
+                Ok(Self::Rabbit { queue_type, prefix: prefix.to_owned(), urls })
             }
             other => Err(format!("{other:?} is no kind of address, use sqlite, redis, rmq or rmq-quorum").into()),
         }
@@ -124,8 +130,12 @@ pub async fn open(address: &Address, settings: Settings) -> goose_core::Result<A
             Ok(Arc::new(options.open().await?))
         }
         Address::Redis { prefix, url } => Ok(Arc::new(open_redis(prefix, url, settings).await?)),
-        Address::Rabbit { queue_type, prefix, url } => {
-            let mut options = RmqOptions::new(url).prefix(prefix).queue_type(*queue_type);
+        Address::Rabbit { queue_type, prefix, urls } => {
+            let (first, others) = urls.split_first().map_or(("", &[][..]), |(first, others)| (first, others));
+            let mut options = RmqOptions::new(first).prefix(prefix).queue_type(*queue_type);
+            for url in others {
+                options = options.server(url);
+            }
             if let Some(lease) = settings.lease {
                 // The nearest thing to a lease, in whole seconds.
                 options = options.heartbeat(Duration::from_secs(lease.as_secs().max(1)));
@@ -195,9 +205,10 @@ mod tests {
         let (prefix, url) = ("lab".to_owned(), "redis://:secret@127.0.0.1:7000/1?x=y".to_owned());
         assert_eq!(address, Address::Redis { prefix, url });
         assert_eq!(address.to_string(), text);
-        let text = "rmq-quorum:lab@amqp://guest:guest@127.0.0.1:7000/%2f";
+        let text = "rmq-quorum:lab@amqp://guest:guest@127.0.0.1:7000/%2f,amqp://guest:guest@127.0.0.1:7001/%2f";
         let address: Address = text.parse().unwrap();
-        assert!(matches!(address, Address::Rabbit { queue_type: QueueType::Quorum, .. }));
+        let Address::Rabbit { queue_type: QueueType::Quorum, urls, .. } = &address else { panic!("{address:?}") };
+        assert_eq!(urls.len(), 2);
         assert_eq!(address.to_string(), text);
         let unknown = "postgres:x".parse::<Address>().unwrap_err();
         assert_eq!(unknown.to_string(), "\"postgres\" is no kind of address, use sqlite, redis, rmq or rmq-quorum");
@@ -209,7 +220,8 @@ mod tests {
         let unknown = "postgres".parse::<Kind>().unwrap_err().to_string();
         assert_eq!(
             unknown,
-            "no broker \"postgres\" in the lab, there is: sqlite, redis, redis-cluster, redis-sentinel, rmq, rmq-quorum"
+            "no broker \"postgres\" in the lab, there is: sqlite, redis, redis-cluster, redis-sentinel, rmq, \
+             rmq-quorum, rmq-cluster"
         );
     }
 }

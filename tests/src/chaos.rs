@@ -1,5 +1,7 @@
 //! A whole run: producers, workers and faults, until every acknowledged job is accounted for.
 
+mod rabbit;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -58,7 +60,7 @@ pub async fn play(run: &Run, mut tell: impl FnMut(&str)) -> Result<Findings> {
     let mut scene = Scene::set(run).await?;
     let targets = match run.broker {
         Kind::Sqlite => Targets::Processes,
-        Kind::Redis(_) | Kind::Rabbit(_) => Targets::ProcessesAndServers,
+        Kind::Redis(_) | Kind::Rabbit(_) | Kind::RabbitCluster => Targets::ProcessesAndServers,
     };
     for step in plan(run.seed, run.faults, run.jobs, run.workers, run.lease, targets) {
         scene.until_finished(step.after).await?;
@@ -126,7 +128,7 @@ impl<'a> Scene<'a> {
     }
 
     async fn hurt(&mut self, step: Step) -> Result<()> {
-        if self.hurt_rabbit(step).await? {
+        if rabbit::hurt(&mut self.lab, step).await? {
             return Ok(());
         }
         match step.fault {
@@ -176,37 +178,6 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// What can happen to RabbitMQ; `false` for a fault that is none of its server.
-    async fn hurt_rabbit(&mut self, step: Step) -> Result<bool> {
-        let from = now();
-        let Some(rabbit) = self.lab.rabbit() else { return Ok(false) };
-        let what = match step.fault {
-            Fault::KillServer => {
-                // RabbitMQ writes two lists with a delay: that of all queues in Mnesia, on 3.x, within two seconds, and that
-                // of quorum queues and streams within half a second. A queue that was declared later than that before the
-                // kill would be gone, with messages that were confirmed. No client can do anything about it.
-                rabbit.eval("catch mnesia:sync_log()");
-                rabbit.save_names();
-                rabbit.restart();
-                "killed"
-            }
-            Fault::PauseServer(time) => {
-                rabbit.pause();
-                tokio::time::sleep(time).await;
-                rabbit.resume();
-                "paused"
-            }
-            // It has no scripts.
-            Fault::CutClients | Fault::ForgetScripts => {
-                rabbit.close_connections();
-                "cut"
-            }
-            Fault::KillWorker | Fault::PauseWorker(_) | Fault::KillProducer => return Ok(false),
-        };
-        self.lab.note_outage(what, from)?;
-        Ok(true)
-    }
-
     /// Which server is meant by the number of a victim: one of the primaries, and mostly the one with the jobs.
     fn server(&mut self, victim: usize) -> Result<usize> {
         let servers = self.lab.servers()?;
@@ -236,9 +207,9 @@ impl<'a> Scene<'a> {
         };
         let left = self.time_left();
         let finished = self.lab.until(left, "every acknowledged job to finish", all_finished).await;
-        if let (Err(error), Some(rabbit)) = (&finished, self.lab.rabbit()) {
+        if let (Err(error), Kind::Rabbit(_) | Kind::RabbitCluster) = (&finished, self.run.broker) {
             // Whether the rest is still there.
-            let mut queues = rabbit.queues();
+            let mut queues = self.lab.rabbit_queues();
             queues.retain(|queue| queue.messages > 0);
             return Err(format!("{error}; {queues:?}").into());
         }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use goose_client::Client;
 use goose_core::Timestamp;
 use goose_core::broker::Broker;
-use goose_services::rabbit::Rabbit;
+use goose_rmq::QueueType;
+use goose_services::rabbit::{Queue, Rabbit, RabbitCluster};
 use tempfile::TempDir;
 
 use crate::Result;
@@ -35,6 +36,7 @@ pub struct Lab {
     servers: Option<Servers>,
     /// Of RabbitMQ.
     rabbit: Option<Rabbit>,
+    rabbit_cluster: Option<RabbitCluster>,
     /// Everything read from the ledger so far.
     entries: Vec<Entry>,
     tail: Tail,
@@ -55,9 +57,10 @@ impl Lab {
             Kind::Redis(topology) => Self::on(Setup::patient(topology)),
             Kind::Rabbit(queue_type) => {
                 let rabbit = Rabbit::start();
-                let address = Address::Rabbit { queue_type, prefix: PREFIX.to_owned(), url: rabbit.url() };
+                let address = Address::Rabbit { queue_type, prefix: PREFIX.to_owned(), urls: vec![rabbit.url()] };
                 Ok(Self { rabbit: Some(rabbit), ..Self::at(folder, address, None) })
             }
+            Kind::RabbitCluster => Self::on_cluster(RabbitCluster::start(3)),
         }
     }
 
@@ -72,14 +75,37 @@ impl Lab {
         Ok(Self::at(folder, address, Some(servers)))
     }
 
-    fn at(folder: TempDir, address: Address, servers: Option<Servers>) -> Self {
-        let tail = Tail::of(folder.path().join("ledger"));
-        Self { folder, address, servers, rabbit: None, entries: Vec::new(), tail }
+    /// A place with this cluster of RabbitMQ, and quorum queues.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn on_cluster(cluster: RabbitCluster) -> Result<Self> {
+        let (queue_type, prefix) = (QueueType::Quorum, PREFIX.to_owned());
+        let address = Address::Rabbit { queue_type, prefix, urls: cluster.urls() };
+        Ok(Self { rabbit_cluster: Some(cluster), ..Self::at(tempfile::tempdir()?, address, None) })
     }
 
-    /// The RabbitMQ server of the broker, if it is one.
+    fn at(folder: TempDir, address: Address, servers: Option<Servers>) -> Self {
+        let tail = Tail::of(folder.path().join("ledger"));
+        Self { folder, address, servers, rabbit: None, rabbit_cluster: None, entries: Vec::new(), tail }
+    }
+
+    /// The RabbitMQ server of the broker, if it is one and has one.
     pub fn rabbit(&mut self) -> Option<&mut Rabbit> {
         self.rabbit.as_mut()
+    }
+
+    /// The cluster of RabbitMQ of the broker, if it has one.
+    pub fn rabbit_cluster(&mut self) -> Option<&mut RabbitCluster> {
+        self.rabbit_cluster.as_mut()
+    }
+
+    /// What is in the queues of RabbitMQ, as the first node sees it that can be asked; nothing of other brokers.
+    #[must_use]
+    pub fn rabbit_queues(&self) -> Vec<Queue> {
+        let nodes = self.rabbit_cluster.iter().flat_map(|cluster| &cluster.nodes);
+        let node = self.rabbit.iter().chain(nodes).find(|node| node.try_eval("ok").is_ok());
+        node.map_or_else(Vec::new, Rabbit::queues)
     }
 
     /// The servers of the broker.

@@ -1,8 +1,9 @@
-//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server, and on both with a journal.
+//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server, on both with a journal, and on quorum
+//! queues of a cluster of three nodes.
 //!
-//! The server is started before the first scenario; each scenario has a prefix of its own.
+//! What the chosen scenarios need is started before the first of them; each scenario has a prefix of its own.
 //! `GOOSE_RABBITMQ_SERVER=COMMAND` names another server program. With `GOOSE_RABBITMQ_URL=amqp://…` that server is used
-//! instead of one of our own; what scenarios declare on it stays there.
+//! instead of one of our own; what scenarios declare on it stays there. The cluster, which one URL cannot be, is skipped then.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -12,9 +13,10 @@ use std::time::Duration;
 use goose_core::broker::Broker;
 use goose_core::{BoxFuture, Error, ErrorKind, JobId, QueueName, Result};
 use goose_rmq::{QueueType, RmqBroker, RmqOptions};
-use goose_services::rabbit::Rabbit;
-use goose_testkit::conformance::{Harness, Namespace, Process, Skip, libtest};
+use goose_services::rabbit::{Rabbit, RabbitCluster};
+use goose_testkit::conformance::{Harness, Namespace, Process, Skip, libtest, scenarios};
 use goose_tests::skips;
+use libtest_mimic::Arguments;
 
 const MAX_RECOVERIES: u32 = 2;
 
@@ -22,46 +24,104 @@ const MAX_RECOVERIES: u32 = 2;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    // A list of the scenarios needs none. Otherwise it is started first: it may take longer than a scenario has patience.
-    let is_list = std::env::args().any(|argument| argument == "--list");
-    let server = Arc::new(Mutex::new((!is_list).then(At::find)));
-    let on = |name, queue_type, journal| Arc::new(OnRabbit { name, queue_type, journal, server: Arc::clone(&server) });
+    let arguments = Arguments::from_args();
+    let (one, cluster) = (Arc::new(Servers::new(At::one)), Arc::new(Servers::new(At::cluster)));
+    let on = |name, queue_type, journal, servers: &Arc<Servers>| {
+        let (servers, is_wanted) = (Arc::clone(servers), is_wanted(&arguments, name));
+        Arc::new(OnRabbit { name, queue_type, journal, servers, is_wanted })
+    };
     let harnesses = [
-        on("classic", QueueType::Classic, false),
-        on("quorum", QueueType::Quorum, false),
-        on("classic-journal", QueueType::Classic, true),
-        on("quorum-journal", QueueType::Quorum, true),
+        on("classic", QueueType::Classic, false, &one),
+        on("quorum", QueueType::Quorum, false, &one),
+        on("classic-journal", QueueType::Classic, true, &one),
+        on("quorum-journal", QueueType::Quorum, true, &one),
+        on("cluster", QueueType::Quorum, false, &cluster),
     ];
+    // Starting them may take longer than a scenario has patience.
+    std::thread::scope(|scope| {
+        harnesses.iter().filter(|harness| harness.is_wanted).for_each(|harness| {
+            scope.spawn(|| harness.servers.with(|_| ()));
+        });
+    });
     let outcome = libtest::main(harnesses.map(|harness| harness as Arc<dyn Harness>));
-    // Ends the server.
-    drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
+    one.stop();
+    cluster.stop();
     outcome
 }
 
-/// A server of our own, or somebody else's by its URL.
+/// Whether any scenario of a harness is to be played, by what the command line says.
+fn is_wanted(arguments: &Arguments, harness: &str) -> bool {
+    !arguments.list
+        && scenarios().iter().any(|scenario| {
+            let name = format!("{harness}::{}", scenario.name());
+            let is_meant = |words: &String| if arguments.exact { name == *words } else { name.contains(words) };
+            arguments.filter.as_ref().is_none_or(is_meant) && !arguments.skip.iter().any(is_meant)
+        })
+}
+
+/// Servers that are started when they are needed.
+struct Servers {
+    start: fn() -> At,
+    at: Mutex<Option<At>>,
+}
+
+/// Servers of our own, or somebody else's by its URL.
 enum At {
-    Own(Box<Rabbit>),
+    One(Box<Rabbit>),
+    Cluster(RabbitCluster),
     Given(String),
 }
 
 impl At {
-    fn find() -> Self {
-        std::env::var("GOOSE_RABBITMQ_URL").map_or_else(|_| Self::Own(Box::new(Rabbit::start())), Self::Given)
+    fn one() -> Self {
+        given().map_or_else(|| Self::One(Box::new(Rabbit::start())), Self::Given)
     }
 
-    fn url(&self) -> String {
+    fn cluster() -> Self {
+        given().map_or_else(|| Self::Cluster(RabbitCluster::start(3)), Self::Given)
+    }
+
+    fn urls(&self) -> Vec<String> {
         match self {
-            Self::Own(rabbit) => rabbit.url(),
-            Self::Given(url) => url.clone(),
+            Self::One(rabbit) => vec![rabbit.url()],
+            Self::Cluster(cluster) => cluster.urls(),
+            Self::Given(url) => vec![url.clone()],
+        }
+    }
+
+    /// A node of our own, which can be looked into.
+    fn node(&self) -> Option<&Rabbit> {
+        match self {
+            Self::One(rabbit) => Some(rabbit),
+            Self::Cluster(cluster) => cluster.nodes.first(),
+            Self::Given(_) => None,
         }
     }
 
     /// Whether its quorum queues know no priorities. That of somebody else is taken for a new one.
     fn is_before_4(&self) -> bool {
-        match self {
-            Self::Own(rabbit) => rabbit.eval("list_to_binary(rabbit_misc:version())").starts_with("3."),
-            Self::Given(_) => false,
-        }
+        self.node().is_some_and(|node| node.eval("list_to_binary(rabbit_misc:version())").starts_with("3."))
+    }
+}
+
+fn given() -> Option<String> {
+    std::env::var("GOOSE_RABBITMQ_URL").ok()
+}
+
+impl Servers {
+    fn new(start: fn() -> At) -> Self {
+        Self { start, at: Mutex::new(None) }
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&At) -> T) -> Result<T> {
+        let failed = || Error::new(ErrorKind::Unavailable, "the servers did not start, or a scenario has left them so");
+        let mut at = self.at.lock().map_err(|_| failed())?;
+        Ok(ask(at.get_or_insert_with(self.start)))
+    }
+
+    /// Ends them, also after one of them failed to start.
+    fn stop(&self) {
+        drop(self.at.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -69,7 +129,9 @@ struct OnRabbit {
     name: &'static str,
     queue_type: QueueType,
     journal: bool,
-    server: Arc<Mutex<Option<At>>>,
+    servers: Arc<Servers>,
+    /// Whether any of its scenarios is played.
+    is_wanted: bool,
 }
 
 impl fmt::Debug for OnRabbit {
@@ -79,14 +141,10 @@ impl fmt::Debug for OnRabbit {
 }
 
 impl OnRabbit {
-    fn with_server<T>(&self, ask: impl FnOnce(&At) -> T) -> Result<T> {
-        let failed = || Error::new(ErrorKind::Unavailable, "a scenario panicked while it looked at the server");
-        let mut server = self.server.lock().map_err(|_| failed())?;
-        Ok(ask(server.get_or_insert_with(At::find)))
-    }
-
     async fn open(&self, namespace: &Namespace) -> Result<RmqBroker> {
-        let options = RmqOptions::new(self.with_server(At::url)?).prefix(namespace.as_str());
+        let mut urls = self.servers.with(At::urls)?.into_iter();
+        let options = RmqOptions::new(urls.next().unwrap_or_default()).prefix(namespace.as_str());
+        let options = urls.fold(options, RmqOptions::server);
         let options = options.queue_type(self.queue_type).journal(self.journal);
         options.max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
     }
@@ -133,8 +191,14 @@ impl Harness for OnRabbit {
     }
 
     fn skips(&self) -> Vec<Skip> {
+        if self.name == "cluster" && given().is_some() {
+            let reason = "GOOSE_RABBITMQ_URL is set, and what it names cannot be a cluster";
+            return scenarios().into_iter().map(|scenario| Skip::new(scenario.name(), reason)).collect();
+        }
         let mut skips = if self.journal { skips::rmq_with_journal() } else { skips::rmq() };
-        if self.queue_type == QueueType::Quorum && self.with_server(At::is_before_4).unwrap_or(false) {
+        // Nothing is started to find out what is not played anyway.
+        let is_quorum = self.is_wanted && self.queue_type == QueueType::Quorum;
+        if is_quorum && self.servers.with(At::is_before_4).unwrap_or(false) {
             skips.extend(skips::rmq_quorum_before_4());
             if self.journal {
                 skips.extend(skips::rmq_quorum_with_journal_before_4());
@@ -145,12 +209,7 @@ impl Harness for OnRabbit {
 
     /// Removes the scenario's queues and exchanges.
     fn clean_up<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.with_server(|server| match server {
-                At::Own(rabbit) => remove(rabbit, namespace),
-                At::Given(_) => Ok(()),
-            })?
-        })
+        Box::pin(async move { self.servers.with(|at| at.node().map_or(Ok(()), |node| remove(node, namespace)))? })
     }
 }
 

@@ -138,7 +138,7 @@ const COMMANDS: &[Command] = &[
             Flag {
                 name: "--topology",
                 value: Some("NAME"),
-                about: "what Redis is: standalone, the default, cluster or sentinel",
+                about: "what the servers are: standalone, the default, cluster, or sentinel of Redis",
             },
             Flag {
                 name: "--queue-type",

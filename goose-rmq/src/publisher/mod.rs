@@ -2,15 +2,22 @@
 //!
 //! Some channels on the publish connection, each with one task, the [`actor`](self::actor): the library mixes confirms up
 //! when two tasks publish on one channel. Messages for the same queue take the same channel, so that they keep their
-//! order. `flights` are the messages under way, `pace` says how many they may be, `patience` how long each waits, `verdict`
-//! what the end of a channel means for each; `request` is a message with those who wait for the word on it.
+//! order. `flights` are the messages under way, `pace` says how many they may be, `places` keeps a queue that says nothing from
+//! holding up the others, `patience` (timeouts) says how long each waits, `refused` when a refusal is believed, `verdict` what
+//! the end of a channel means for each; `request` is a message with those who wait for the word on it.
 
 mod actor;
+#[cfg(test)]
+mod by_hand;
+#[cfg(test)]
+mod fake;
 mod flights;
 #[cfg(test)]
 mod on_a_server;
 mod pace;
 mod patience;
+mod places;
+mod refused;
 mod request;
 mod verdict;
 
@@ -139,7 +146,7 @@ fn index(message: &Outgoing, channels: usize) -> usize {
 }
 
 impl PublishError {
-    pub(super) fn reason(&self) -> FailureReason {
+    pub(crate) fn reason(&self) -> FailureReason {
         match self {
             Self::Nacked => FailureReason::Nacked,
             Self::Unroutable => FailureReason::Unroutable,

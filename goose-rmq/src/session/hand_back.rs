@@ -172,8 +172,7 @@ impl Task {
         }
     }
 
-    #[allow(clippy::needless_pass_by_value, reason = "it ends here")]
-    pub(super) fn released(&mut self, outcome: Result<()>) {
+    pub(super) fn released(&mut self, outcome: &Result<()>) {
         if outcome.is_err() {
             // The server gives them to others when the channel closes.
             self.session.state().phase = Phase::Ended;

@@ -10,6 +10,7 @@ use goose_services::rabbit::Rabbit;
 use crate::{QueueType, RmqBroker, RmqOptions};
 
 mod long;
+mod refused;
 mod stop;
 mod unheard;
 

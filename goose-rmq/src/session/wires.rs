@@ -24,6 +24,8 @@ pub(super) enum Event {
     Proved(Vec<(usize, u64)>),
     /// The channel can be used no more.
     Failed(Error),
+    /// The same, when consumers were to be made.
+    Refused(Error),
     /// There is a new channel, or there is none.
     Connected(Result<Arc<dyn Channel>>),
     /// The queue of a consumer that the server had cancelled is there again.
@@ -155,7 +157,7 @@ pub(super) fn change(
             Ok(())
         };
         if let Err(error) = finish.await {
-            let _ = tell.send((generation, Event::Failed(error)));
+            let _ = tell.send((generation, Event::Refused(error)));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The chaos driver: `cargo xtask chaos --broker sqlite --jobs 20000 --seed 1`,
-//! `cargo xtask chaos --broker redis --topology cluster`, `cargo xtask chaos --broker rmq --queue-type quorum`.
+//! `cargo xtask chaos --broker redis --topology cluster`, `cargo xtask chaos --broker rmq --queue-type quorum`,
+//! `cargo xtask chaos --broker rmq --queue-type quorum --topology cluster`.
 //!
-//! Flags, with their defaults: `--broker sqlite`, `--topology standalone` (for Redis), `--queue-type classic` (for RabbitMQ), `--jobs 20000`, `--seed 1`, `--workers 2`, `--concurrency 25`,
+//! Flags, with their defaults: `--broker sqlite`, `--topology standalone` (`cluster` and `sentinel` for Redis, `cluster` for
+//! RabbitMQ, with quorum queues), `--queue-type classic` (`quorum` for RabbitMQ), `--jobs 20000`, `--seed 1`, `--workers 2`, `--concurrency 25`,
 //! `--faults 6`, `--lease-ms 2000`, `--deadline-s 240`. The last line of its output begins with `chaos:`; the exit code
 //! is 0 only when nothing was lost, doubled without a fault, or left claimed, and the broker's data do not contradict themselves.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]

@@ -1,9 +1,11 @@
 //! Scenarios of several processes on RabbitMQ, on classic and on quorum queues: what every broker must survive,
-//! and what can happen to its server.
+//! and what can happen to its server, or to the nodes of a cluster.
 //!
-//! Every scenario has a server of its own. With `GOOSE_RABBITMQ_URL` they are all skipped: it names a server that must not be
+//! Every scenario has a server or a cluster of its own. With `GOOSE_RABBITMQ_URL` they are all skipped: it names a server that must not be
 //! hurt.
 
+mod cluster;
+mod load;
 mod server;
 
 use std::process::ExitCode;
@@ -16,6 +18,7 @@ use libtest_mimic::Arguments;
 
 const CLASSIC: Kind = Kind::Rabbit(Classic);
 const QUORUM: Kind = Kind::Rabbit(Quorum);
+const CLUSTER: Kind = Kind::RabbitCluster;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -24,6 +27,13 @@ fn main() -> ExitCode {
         // The longest first.
         "classic": flow::twenty_thousand_jobs_on_two_workers(CLASSIC),
         "quorum": flow::twenty_thousand_jobs_on_two_workers(QUORUM),
+        cluster::a_node_paused(),
+        cluster::a_node_cut_off(),
+        cluster::a_node_cut_off_that_goes_on(),
+        cluster::its_leader_killed(),
+        cluster::all_nodes_killed(),
+        cluster::the_writers_of_its_streams_killed(),
+        "cluster": flow::five_thousand_jobs_with_faults(CLUSTER),
         "classic": flow::five_thousand_jobs_with_faults(CLASSIC),
         "quorum": flow::five_thousand_jobs_with_faults(QUORUM),
         "classic": server::killed_twice(CLASSIC),

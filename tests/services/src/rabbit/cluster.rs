@@ -125,12 +125,16 @@ impl RabbitCluster {
         });
     }
 
-    /// The node with the leader of a quorum queue of the virtual host `/`, as a node with a part of the queue knows it.
+    /// The node with the leader of a quorum queue or stream of the virtual host `/`, or with a classic queue, as another
+    /// node knows it. Of a quorum queue that must be one with a part of it.
     #[must_use]
     pub fn leader(&self, queue: &str, asked: usize) -> Option<usize> {
         let answer = self.nodes[asked].try_eval(&format!(
             "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, {})), \
-             {{Name, _}} = amqqueue:get_pid(Q), {{ok, _, {{_, Node}}}} = ra:members({{Name, node()}}, 1000), Node",
+             case amqqueue:get_pid(Q) of \
+                 {{Name, _}} -> {{ok, _, {{_, Node}}}} = ra:members({{Name, node()}}, 1000), Node; \
+                 Pid -> node(Pid) \
+             end",
             super::manage::binary(queue)
         ));
         let name = answer.ok()?;

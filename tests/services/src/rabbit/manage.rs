@@ -123,6 +123,17 @@ impl Rabbit {
         self.eval("length(rabbit_networking:local_connections())").parse().expect("a number")
     }
 
+    /// What clients call their connections to this node, of those that give them names.
+    #[must_use]
+    pub fn clients(&self) -> Vec<String> {
+        let names = self.eval(
+            "unicode:characters_to_binary([[Name, 10] || Connection <- rabbit_networking:local_connections(), \
+             Name <- [try rabbit_reader:info(Connection, [user_provided_name]) of [{_, Is}] -> Is catch _:_ -> none end], \
+             is_binary(Name)])",
+        );
+        names.lines().map(str::to_owned).collect()
+    }
+
     /// Closes all connections of clients, as an operator does: with a reason, `CONNECTION_FORCED`. Waits a while until the
     /// clients have understood.
     pub fn close_connections(&self) {
