@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use goose_core::{Error, ErrorKind, Result};
 
-use crate::amqp::QueueState;
+use crate::amqp::{Channel, QueueState};
 use crate::dead::Dead;
 use crate::error::closed;
 use crate::journal::Journal;
@@ -61,21 +61,13 @@ impl Powers {
 
     /// The number of messages that are ready in a queue of the server. None if there is no such queue.
     async fn ready_in(&self, name: &str) -> Result<Option<u64>> {
-        let mut tries = 0;
-        loop {
-            let channel = self.wires.control.channel().await?;
-            let asked = Instant::now();
-            let Some(state) = channel.inspect_queue(name).await? else {
-                // The channel is over already.
-                return Ok(None);
-            };
-            let took = asked.elapsed();
+        let channel = self.wires.control.channel().await?;
+        let state = inspect(&*channel, name).await?;
+        if state.is_some() {
+            // If there is no such queue, the channel is over already.
             let _ = channel.close().await;
-            tries += 1;
-            if tries == TRIES || !is_no_answer(state, took) {
-                return Ok(Some(state.ready));
-            }
         }
+        Ok(state.map(|state| state.ready))
     }
 
     /// Removes what is ready in a queue of the server. None if there is no such queue.
@@ -87,6 +79,20 @@ impl Powers {
         let purged = channel.purge_queue(name).await?;
         let _ = channel.close().await;
         Ok(Some(purged))
+    }
+}
+
+/// Looks at a queue, and again while its leader is slow. None if there is no such queue: then the channel is over.
+async fn inspect(channel: &dyn Channel, name: &str) -> Result<Option<QueueState>> {
+    let mut tries = 0;
+    loop {
+        let asked = Instant::now();
+        let state = channel.inspect_queue(name).await?;
+        let took = asked.elapsed();
+        tries += 1;
+        if tries == TRIES || !state.is_some_and(|state| is_no_answer(state, took)) {
+            return Ok(state);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use goose_core::broker::capability::{JobFilter, Page, Paged, ScheduledJob, ScheduledJobs};
 use goose_core::{BoxFuture, Clock, JobId, Result, SystemClock};
 
-use super::Powers;
+use super::{Powers, inspect};
 use crate::amqp::Channel;
 use crate::delay::LEVELS;
 use crate::journal::Found;
@@ -23,7 +23,7 @@ impl Powers {
                 Some(open) => open,
                 None => self.wires.control.channel().await?,
             };
-            match open.inspect_queue(&names.level(level)).await? {
+            match inspect(&*open, &names.level(level)).await? {
                 Some(state) => {
                     size += state.ready;
                     channel = Some(open);

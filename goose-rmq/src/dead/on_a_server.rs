@@ -170,9 +170,9 @@ async fn what_is_deleted_among_the_enqueued_can_be_replayed(rabbit: &Rabbit) {
     let buried = bury(&broker, 1).await;
     // Somebody thought that it waits in its queue.
     assert!(broker.enqueued_jobs().unwrap().delete(buried[0]).await.unwrap());
-    assert!(broker.inner.log.is_deleted(buried[0]));
+    assert!(broker.inner.log.is_deleted(buried[0], Timestamp::EPOCH));
     assert!(broker.dead_jobs().unwrap().replay(buried[0]).await.unwrap());
-    assert!(!broker.inner.log.is_deleted(buried[0]), "whoever replays it wants it to run");
+    assert!(!broker.inner.log.is_deleted(buried[0], Timestamp::EPOCH), "whoever replays it wants it to run");
     broker.close().await.unwrap();
 }
 

@@ -45,6 +45,7 @@ pub(super) struct Place {
     pub(super) queue: QueueName,
     pub(super) rank: Rank,
     pub(super) ready_at: i64,
+    pub(super) enqueued_at: Timestamp,
     pub(super) kind: ScheduledKind,
 }
 
@@ -76,6 +77,7 @@ impl Place {
             queue: job.ready_queue().clone(),
             rank: ticket.rank,
             ready_at: ticket.ready_at.as_millis(),
+            enqueued_at: job.enqueued_at,
             kind,
         })
     }

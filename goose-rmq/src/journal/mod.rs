@@ -86,7 +86,7 @@ impl Journal {
 
     /// Whether a message will be removed when a worker meets it.
     fn is_dropped(&self, place: &Place) -> bool {
-        self.log.is_replaced(place.copy) || self.log.is_deleted(place.id)
+        self.log.is_replaced(place.copy) || self.log.is_deleted(place.id, place.enqueued_at)
     }
 
     /// The jobs at these places, in this order. What the server has cut off is left out, and forgotten.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use goose_core::{JobId, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::packed;
 use super::said::{Counts, Said, SessionSaid, Text, Whereabouts};
 
 /// How many things one part of a snapshot holds: far below the largest message a server takes.
@@ -14,9 +15,9 @@ const PART: usize = 2_000;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Content {
     pub(super) paused: BTreeSet<QueueName>,
-    /// Deleted jobs, each with the time until which that is remembered.
-    pub(super) deleted: HashMap<JobId, Timestamp>,
-    /// Messages that were replaced by others, likewise.
+    /// Deleted jobs.
+    pub(super) deleted: HashMap<JobId, Deletion>,
+    /// Messages that were replaced by others, each with the time until which that is remembered.
     pub(super) replaced: HashMap<i64, Timestamp>,
     /// Where those of them wait that nobody has met yet.
     pub(super) unmet: HashMap<Unmet, Whereabouts>,
@@ -35,14 +36,24 @@ pub(super) enum Unmet {
     Copy(i64),
 }
 
+/// That a job was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deletion {
+    /// When, by the clock of whoever did it. What is enqueued under the same id later than that is another job.
+    pub(super) at: Timestamp,
+    /// Until then it is remembered.
+    pub(super) until: Timestamp,
+}
+
 /// A part of a snapshot. A part may hold some of everything; all parts together are the whole.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Piece {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     paused: Vec<Text<QueueName>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    deleted: Vec<(Text<JobId>, i64)>,
+    /// See [`packed`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    deletions: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     replaced: Vec<(i64, i64)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -66,11 +77,12 @@ impl Content {
         match said {
             Said::Pause { queue } => u64::from(self.paused.insert(queue.0.clone())),
             Said::Resume { queue } => u64::from(self.paused.remove(&queue.0)),
-            Said::Delete { ids, until, from } => {
-                let until = Timestamp::from_millis(*until);
+            Said::Delete { ids, at, until, from } => {
+                let (at, until) = (Timestamp::from_millis(*at), Timestamp::from_millis(*until));
                 let known = self.deleted.len();
                 for id in ids {
-                    self.deleted.entry(id.0).and_modify(|end| *end = until.max(*end)).or_insert(until);
+                    let deletion = self.deleted.entry(id.0).or_insert(Deletion { at, until });
+                    (deletion.at, deletion.until) = (at.max(deletion.at), until.max(deletion.until));
                     self.unmet.extend(from.clone().map(|from| (Unmet::Job(id.0), from)));
                 }
                 count(self.deleted.len() - known)
@@ -82,7 +94,7 @@ impl Content {
             Said::Removed { ids, copies, until } => {
                 let until = Timestamp::from_millis(*until);
                 for id in ids {
-                    self.deleted.entry(id.0).and_modify(|end| *end = until.min(*end));
+                    self.deleted.entry(id.0).and_modify(|deletion| deletion.until = until.min(deletion.until));
                     self.unmet.remove(&Unmet::Job(id.0));
                 }
                 for copy in copies {
@@ -123,13 +135,13 @@ impl Content {
                 }
                 u64::from(is_first)
             }
-            Said::Begin | Said::Snapshot { .. } | Said::Unknown => 0,
+            Said::Begin | Said::Snapshot { .. } | Said::Unknown | Said::Broken => 0,
         }
     }
 
     /// Forgets deletions whose time is over.
     pub(super) fn forget_until(&mut self, now: Timestamp) {
-        self.deleted.retain(|_, until| *until > now);
+        self.deleted.retain(|_, deletion| deletion.until > now);
         self.replaced.retain(|_, until| *until > now);
         let Self { deleted, replaced, unmet, .. } = self;
         unmet.retain(|unmet, _| match unmet {
@@ -159,8 +171,11 @@ impl Content {
             vec![Piece { counts: Some(self.counts), kept: (self.kept > 0).then_some(self.kept), ..Piece::default() }];
         pieces.extend(names(&self.paused).chunks(PART).map(|part| Piece { paused: part.to_vec(), ..Piece::default() }));
         pieces.extend(names(&self.queues).chunks(PART).map(|part| Piece { queues: part.to_vec(), ..Piece::default() }));
-        let deleted: Vec<_> = self.deleted.iter().map(|(id, until)| (Text(*id), until.as_millis())).collect();
-        pieces.extend(deleted.chunks(PART).map(|part| Piece { deleted: part.to_vec(), ..Piece::default() }));
+        let mut deleted = self.deleted.iter().peekable();
+        while deleted.peek().is_some() {
+            let deletions = packed::pack(deleted.by_ref().take(PART));
+            pieces.push(Piece { deletions, ..Piece::default() });
+        }
         let replaced: Vec<_> = self.replaced.iter().map(|(copy, until)| (*copy, until.as_millis())).collect();
         pieces.extend(replaced.chunks(PART).map(|part| Piece { replaced: part.to_vec(), ..Piece::default() }));
         let unmet: Vec<_> = self.unmet.iter().collect();
@@ -185,8 +200,7 @@ impl Content {
         for piece in pieces {
             content.paused.extend(piece.paused.into_iter().map(|queue| queue.0));
             content.queues.extend(piece.queues.into_iter().map(|queue| queue.0));
-            let deleted = piece.deleted.into_iter().map(|(id, until)| (id.0, Timestamp::from_millis(until)));
-            content.deleted.extend(deleted);
+            packed::unpack(&piece.deletions, &mut content.deleted);
             let replaced = piece.replaced.into_iter().map(|(copy, until)| (copy, Timestamp::from_millis(until)));
             content.replaced.extend(replaced);
             content.unmet.extend(piece.unmet_jobs.into_iter().map(|(id, from)| (Unmet::Job(id.0), from)));
@@ -223,8 +237,11 @@ mod tests {
         let mut content = Content::default();
         let ids: Vec<JobId> = (0..3).map(|_| JobId::new()).collect();
         let text = |ids: &[JobId]| ids.iter().copied().map(Text).collect::<Vec<_>>();
-        assert_eq!(content.apply(0, &Said::Delete { ids: text(&ids[..2]), until: 100, from: None }), 2);
-        assert_eq!(content.apply(1, &Said::Delete { ids: text(&ids), until: 100, from: None }), 1);
+        assert_eq!(content.apply(0, &Said::Delete { ids: text(&ids[..2]), at: 5, until: 100, from: None }), 2);
+        assert_eq!(content.apply(1, &Said::Delete { ids: text(&ids), at: 7, until: 90, from: None }), 1);
+        let deletions = [&ids[0], &ids[2]].map(|id| content.deleted[id]).map(|Deletion { at, until }| (at, until));
+        let time = Timestamp::from_millis;
+        assert_eq!(deletions, [(time(7), time(100)), (time(7), time(90))], "the later of each");
         content.apply(2, &Said::Removed { ids: text(&ids[..1]), copies: vec![], until: 50 });
         content.apply(2, &Said::Removed { ids: text(&[JobId::new()]), copies: vec![], until: 50 });
         assert_eq!(content.deleted.len(), 3, "a message that was not deleted is not deleted by its removal");
@@ -241,7 +258,8 @@ mod tests {
         let at = Timestamp::from_millis;
         let from = |name: &str, due| Whereabouts { queue: queue(name), due };
         let ids: Vec<Text<JobId>> = (0..3).map(|_| Text(JobId::new())).collect();
-        let delete = |n: usize, from| Said::Delete { ids: vec![ids[n].clone()], until: 90, from: Some(from) };
+        let delete =
+            |n: usize, from| Said::Delete { ids: vec![ids[n].clone()], at: 1, until: 86_400_000, from: Some(from) };
         content.apply(0, &delete(0, from("a", 0)));
         content.apply(1, &delete(1, from("a", 20)));
         content.apply(2, &delete(2, from("b", 30)));
@@ -263,7 +281,7 @@ mod tests {
         assert_eq!(counts(&later, 40), [1, 1, 0], "what was not due was not in the queue");
         later.apply(5, &Said::Purged { queue: None, at: 25 });
         assert_eq!(counts(&later, 40), [1, 0, 0]);
-        later.forget_until(at(90));
+        later.forget_until(at(86_400_000));
         assert!(later.unmet.is_empty() && later.replaced.is_empty());
     }
 
@@ -271,7 +289,7 @@ mod tests {
     fn a_snapshot_is_the_whole_in_parts() {
         let mut content = Content::default();
         let ids: Vec<Text<JobId>> = (0..5_000).map(|_| Text(JobId::new())).collect();
-        content.apply(0, &Said::Delete { ids, until: 9, from: None });
+        content.apply(0, &Said::Delete { ids, at: 7, until: 9 * 86_400_000, from: None });
         content.apply(1, &Said::Pause { queue: queue("a") });
         content.apply(2, &Said::Used { queues: vec![queue("a"), queue("b")] });
         content.apply(3, &Said::Count(Counts { enqueued: 3, journaled: 4, ..Counts::default() }));

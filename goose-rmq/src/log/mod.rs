@@ -12,6 +12,7 @@ mod content;
 mod keeper;
 #[cfg(test)]
 mod on_a_server;
+mod packed;
 mod presence;
 mod said;
 mod state;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goose_core::broker::capability::Totals;
-use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
+use goose_core::{Clock, Error, ErrorKind, JobId, QueueName, Result, SystemClock, Timestamp};
 use tokio::sync::watch;
 
 pub(crate) use self::census::Holdings;
@@ -50,6 +51,10 @@ pub(crate) const ENQUEUED: Duration = Duration::from_secs(90 * 86_400);
 
 /// How long it is remembered once its message has been met and removed: a second copy of it can be on its way.
 const REMOVED: Duration = Duration::from_secs(7 * 86_400);
+
+/// How many deleted jobs are remembered: a snapshot of so many is a quarter of the stream, so that there is always a complete
+/// one in it.
+const MOST_DELETED: usize = 1_000_000;
 
 /// The log of one broker handle: written to, and read to the end all the time once somebody has asked.
 #[derive(Debug)]
@@ -82,10 +87,15 @@ impl Log {
         Arc::new(Self { keeper: Keeper::new(wires, Arc::clone(&stream), notes), stream })
     }
 
-    /// Whether a job was deleted: a session asks this before it hands it out. Nanoseconds.
-    pub(crate) fn is_deleted(&self, id: JobId) -> bool {
+    /// Whether a job that was enqueued at that time was deleted since: a session asks this before it hands it out. Cheap.
+    pub(crate) fn is_deleted(&self, id: JobId, enqueued_at: Timestamp) -> bool {
         let state = self.stream.state();
-        !state.content.deleted.is_empty() && state.content.deleted.contains_key(&id)
+        !state.content.deleted.is_empty()
+            && state.content.deleted.get(&id).is_some_and(|deletion| enqueued_at <= deletion.at)
+    }
+
+    fn knows_deleted(&self, id: JobId) -> bool {
+        self.stream.state().content.deleted.contains_key(&id)
     }
 
     /// Takes note that the message of a deleted job was met and removed.
@@ -150,12 +160,12 @@ impl Log {
         self.stream.catch_up_everywhere().await
     }
 
-    /// Takes note that a queue is used. Nanoseconds after the first time.
+    /// Takes note that a queue is used. Cheap after the first time.
     pub(crate) fn used(&self, queue: &QueueName) {
         self.keeper.used(queue);
     }
 
-    /// Counts. Nanoseconds; said once a second.
+    /// Counts. Cheap; said once a second.
     pub(crate) fn count(&self, what: Count, n: u64) {
         self.keeper.count(what, n);
     }
@@ -187,17 +197,42 @@ impl Log {
         Ok(self.stream.state().content.paused.iter().cloned().collect())
     }
 
-    /// Has a job removed when workers meet it, and remembers that for a time; `false` if it was deleted before.
-    /// `from` is where its message waits, if that is known.
+    /// Has a job removed when workers meet it, and remembers that for a time; `false` if it was deleted before. `from` is where its
+    /// message waits, if that is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] when too many are remembered already.
     pub(crate) async fn delete(&self, id: JobId, remembered: Duration, from: Option<Whereabouts>) -> Result<bool> {
-        let until = SystemClock.now().saturating_add(remembered).as_millis();
-        self.say(Said::Delete { ids: vec![Text(id)], until, from }).await.map(|new| new > 0)
+        let at = SystemClock.now();
+        self.check_room(1, at).await?;
+        let until = packed::whole_days(at.saturating_add(remembered)).as_millis();
+        let said = Said::Delete { ids: vec![Text(id)], at: at.as_millis(), until, from };
+        let deleted = self.say(said).await?;
+        // What is enqueued under the same id from now on has a later time.
+        while SystemClock.now() <= at {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(deleted > 0)
+    }
+
+    async fn check_room(&self, more: usize, now: Timestamp) -> Result<()> {
+        self.keeper.start_reading();
+        if !self.stream.progress().borrow().is_live {
+            self.catch_up().await?;
+        }
+        let is_full = |state: &State| state.content.deleted.len() + more > MOST_DELETED;
+        if !is_full(&self.stream.state()) {
+            return Ok(());
+        }
+        let mut state = self.stream.state_mut();
+        state.content.forget_until(now);
+        if is_full(&state) { Err(too_many()) } else { Ok(()) }
     }
 
     /// Lets jobs run that were deleted, for somebody replays them.
     pub(crate) async fn restore(&self, ids: &[JobId]) -> Result<()> {
         self.catch_up().await?;
-        let deleted: Vec<_> = ids.iter().copied().filter(|id| self.is_deleted(*id)).map(Text).collect();
+        let deleted: Vec<_> = ids.iter().copied().filter(|id| self.knows_deleted(*id)).map(Text).collect();
         if !deleted.is_empty() {
             self.say(Said::Restore { ids: deleted }).await?;
         }
@@ -228,4 +263,12 @@ impl Log {
         self.keeper.start_reading();
         self.stream.append_and_read_back(said.entry()).await
     }
+}
+
+fn too_many() -> Error {
+    let message = format!(
+        "{MOST_DELETED} deleted jobs are remembered, and the control log takes no more; nothing was deleted. Purge queues, or \
+         let handlers find out that there is nothing left to do; room comes 7 days after workers have met deleted jobs"
+    );
+    Error::new(ErrorKind::Full, message)
 }

@@ -24,9 +24,11 @@ pub(super) enum Said {
     Resume {
         queue: Text<QueueName>,
     },
-    /// These jobs are not to be run. Remembered until then, in milliseconds since the epoch.
+    /// These jobs are not to be run, if they were enqueued until then (`at`). Remembered `until` then, both in milliseconds
+    /// since the epoch.
     Delete {
         ids: Vec<Text<JobId>>,
+        at: i64,
         until: i64,
         /// Where their messages wait, if that is known: they are no more part of what waits there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,6 +90,9 @@ pub(super) enum Said {
         parts: usize,
         piece: Box<Piece>,
     },
+    /// Nothing that any version has written.
+    #[serde(skip)]
+    Broken,
     /// Something of a newer version.
     #[serde(other)]
     Unknown,
@@ -99,9 +104,18 @@ impl Said {
         NewEntry::new(Table::new(), serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// What is no entry at all is one that nobody knows.
     pub(super) fn read(body: &[u8]) -> Self {
-        serde_json::from_slice(body).unwrap_or(Self::Unknown)
+        /// What all versions have in common.
+        #[derive(Deserialize)]
+        struct Any {
+            #[serde(rename = "is")]
+            _is: String,
+        }
+        serde_json::from_slice(body).unwrap_or_else(|_| {
+            // A newer version may know more of a kind that we know, too.
+            let is_one = serde_json::from_slice::<Any>(body).is_ok();
+            if is_one { Self::Unknown } else { Self::Broken }
+        })
     }
 }
 
@@ -223,8 +237,8 @@ mod tests {
         for (said, json) in [
             (Said::Pause { queue: queue.clone() }, r#"{"is":"pause","queue":"mail"}"#),
             (
-                Said::Delete { ids: vec![id.clone()], until: 7, from: None },
-                r#"{"is":"delete","ids":["0190163d-8694-739b-aea5-966c26f8ad90"],"until":7}"#,
+                Said::Delete { ids: vec![id.clone()], at: 5, until: 7, from: None },
+                r#"{"is":"delete","ids":["0190163d-8694-739b-aea5-966c26f8ad90"],"at":5,"until":7}"#,
             ),
             (Said::Count(Counts { died: 2, ..Counts::default() }), r#"{"is":"count","died":2}"#),
             (Said::Census, r#"{"is":"census"}"#),
@@ -250,8 +264,11 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_passed_over() {
-        for body in [&br#"{"is":"cron-put","entry":[1]}"#[..], b"junk", b"", br#"{"is":"pause","queue":"no spaces"}"#] {
+        for body in [&br#"{"is":"cron-put","entry":[1]}"#[..], br#"{"is":"pause","queue":"no spaces"}"#] {
             assert_eq!(Said::read(body), Said::Unknown);
+        }
+        for body in [&b"junk"[..], b"", b"{}", b"[1]", br#"{"is":7}"#] {
+            assert_eq!(Said::read(body), Said::Broken);
         }
         // More than is known of a known kind does not matter.
         assert_eq!(Said::read(br#"{"is":"census","why":"dashboard"}"#), Said::Census);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::{BoxFuture, Error, Result};
@@ -15,6 +15,7 @@ use super::pace::Pace;
 use super::places::Places;
 use super::refused::Refused;
 use super::request::Request;
+use super::retired::Retired;
 use super::verdict::{Fate, fate};
 use super::{PublishError, Restore};
 use crate::again::again;
@@ -55,12 +56,16 @@ pub(super) struct Actor {
     pub(super) heard: Instant,
     pub(super) pace: Pace,
     pub(super) channel: Option<Arc<dyn Channel>>,
+    /// Counts channels.
+    pub(super) generation: u64,
     /// Earlier ones, on which there may be word to come.
-    pub(super) retired: Vec<Weak<dyn Channel>>,
+    pub(super) retired: Vec<Retired>,
     opening: Option<BoxFuture<'static, Result<Arc<dyn Channel>>>>,
     /// Since when there is no channel.
     pub(super) cut_off: Instant,
     blocked: watch::Receiver<Option<String>>,
+    /// Of the connection: another one is there.
+    epoch: watch::Receiver<u64>,
     /// Since when the server blocks publishers, and why.
     pub(super) blocked_since: Option<(Instant, String)>,
     restoring: JoinSet<(Request, Result<()>)>,
@@ -80,6 +85,8 @@ pub(super) struct UnderWay {
     number: u64,
     pub(super) id: Arc<str>,
     pub(super) place: Arc<str>,
+    /// The channel it is under way on.
+    pub(super) channel: u64,
     /// `None` when it was given up and answered.
     pub(super) request: Option<Request>,
 }
@@ -98,6 +105,7 @@ impl Actor {
         };
         let actor = Self {
             blocked: link.blocked(),
+            epoch: link.epoch(),
             link,
             restore,
             hooks: options.hooks.clone(),
@@ -116,6 +124,7 @@ impl Actor {
             heard: Instant::now(),
             pace: Pace::new(options.window),
             channel: None,
+            generation: 0,
             retired: Vec::new(),
             opening: None,
             cut_off: Instant::now(),
@@ -162,6 +171,11 @@ impl Actor {
                 }
                 opened = opened(&mut self.opening), if self.opening.is_some() => self.opened(opened),
                 Ok(()) = self.blocked.changed() => self.look_if_blocked(),
+                Ok(()) = self.epoch.changed() => {
+                    if self.channel.as_ref().is_some_and(|channel| !channel.is_open()) {
+                        self.lose_channel();
+                    }
+                }
                 Some(restored) = self.restoring.join_next(), if !self.restoring.is_empty() => {
                     if let Ok((request, restored)) = restored {
                         self.restored(request, restored);
@@ -191,7 +205,8 @@ impl Actor {
             self.ids.insert(Arc::clone(&id));
             let place = self.places.sent(&request.message, now);
             self.sent += 1;
-            match self.flights.insert(UnderWay { number: self.sent, id, place, request: Some(request) }, future) {
+            let (number, channel) = (self.sent, self.generation);
+            match self.flights.insert(UnderWay { number, id, place, channel, request: Some(request) }, future) {
                 Ok(ticket) => self.deadlines.push_back((now + self.limits.confirm, ticket)),
                 Err(ended) => self.confirmed(&mut vec![ended]),
             }
@@ -253,14 +268,6 @@ impl Actor {
         }
     }
 
-    /// On all channels on which there may be word to come.
-    fn let_confirms_land(&mut self) {
-        if let Some(channel) = &self.channel {
-            channel.let_confirms_land();
-        }
-        self.retired.retain(|channel| channel.upgrade().map(|channel| channel.let_confirms_land()).is_some());
-    }
-
     /// The channel ended before there was word on this one. It is handed back if it was never sent.
     fn cut(&mut self, mut request: Request, error: Error) -> Option<Request> {
         match fate(&error, &request.message) {
@@ -320,7 +327,9 @@ impl Actor {
     }
 
     fn lose_channel(&mut self) {
-        self.channel = None;
+        if let Some(channel) = self.channel.take() {
+            self.retire(&channel, Duration::ZERO);
+        }
         self.cut_off = Instant::now();
     }
 
@@ -343,7 +352,10 @@ impl Actor {
     fn opened(&mut self, opened: Result<Arc<dyn Channel>>) {
         self.opening = None;
         match opened {
-            Ok(channel) => self.channel = Some(channel),
+            Ok(channel) => {
+                self.generation += 1;
+                self.channel = Some(channel);
+            }
             // Those that can wait longer do, until their time is up.
             Err(error) if error.kind().is_retryable() => {
                 self.expire();

@@ -170,7 +170,7 @@ fn three_refusals_close_the_window_and_acks_open_it_in_steps() {
         batches = Some(told(options));
     });
     let ids: Vec<String> = (0..1_000).map(|_| goose_core::JobId::new().to_string()).collect();
-    let words = wait(async { stage.publisher.publish_all(ids.iter().map(|id| message(id)).collect()) });
+    let words = stage.publisher.publish_all(ids.iter().map(|id| message(id)).collect());
     let sent = stage.server.sent(0, 100);
     let channel = stage.first();
     assert_eq!(channel.under_way(), 100);

@@ -77,6 +77,13 @@ impl FakeChannel {
         self.waiting.lock().len()
     }
 
+    /// Ends it, and forgets what is under way: no word will come.
+    pub(super) fn end_in_silence(&self) {
+        self.is_over.store(true, Ordering::Release);
+        // The test says no more, and the senders must not be dropped: that would be a word.
+        std::mem::forget(std::mem::take(&mut *self.waiting.lock()));
+    }
+
     /// Ends it as a broken connection does.
     pub(super) fn end(&self) {
         self.is_over.store(true, Ordering::Release);

@@ -4,7 +4,7 @@
 //! when two tasks publish on one channel. Messages for the same queue take the same channel, so that they keep their
 //! order. `flights` are the messages under way, `pace` says how many they may be, `places` keeps a queue that says nothing from
 //! holding up the others, `patience` (timeouts) says how long each waits, `refused` when a refusal is believed, `verdict` what
-//! the end of a channel means for each; `request` is a message with those who wait for the word on it.
+//! the end of a channel means for each; `retired` are channels that others have taken the place of; `request` is a message with those who wait for the word on it.
 
 mod actor;
 #[cfg(test)]
@@ -19,6 +19,7 @@ mod patience;
 mod places;
 mod refused;
 mod request;
+mod retired;
 mod verdict;
 
 use std::fmt;

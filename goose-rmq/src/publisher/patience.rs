@@ -17,7 +17,8 @@ impl Actor {
         let waiting = waiting.map(|request| self.patience(request)).min();
         // What is behind a full window goes out when a place that fills it turns out to be stuck.
         let stuck = self.is_anything_waiting().then(|| self.places.stuck_at(Instant::now())).flatten();
-        under_way.into_iter().chain(waiting).chain(stuck).chain(self.refused.again_at()).min()
+        let over = self.retired.iter().map(|channel| channel.over_at).min();
+        under_way.into_iter().chain(waiting).chain(stuck).chain(over).chain(self.refused.again_at()).min()
     }
 
     /// How long a request waits for its turn.
@@ -54,6 +55,7 @@ impl Actor {
             let error = self.why_not_sent();
             self.fail(request, error);
         }
+        self.look_after_retired(now);
         while let Some(request) = self.take_expired_aside(now) {
             let error = self.why_not_sent();
             self.fail(request, error);
@@ -107,6 +109,7 @@ impl Actor {
                 self.fail(request, PublishError::Unknown(why));
             }
         }
+        self.retired.clear();
         self.ids.clear();
         self.given_up.clear();
         self.places.begin_again();

@@ -7,7 +7,6 @@
 //! for a server that takes nothing in, it is believed: then the queue is full.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::PublishError;
@@ -88,9 +87,9 @@ impl Actor {
         waiting.into_iter().rev().for_each(|request| self.put_first(request));
         let Some(channel) = self.channel.take() else { return };
         self.cut_off = Instant::now();
-        self.retired.push(Arc::downgrade(&channel));
         // There may be word to come on others, until they are given up.
         let limit = self.limits.confirm;
+        self.retire(&channel, limit);
         tokio::spawn(async move {
             tokio::time::sleep(limit).await;
             let _ = channel.close().await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use goose_core::broker::Delivery;
-use goose_core::{JobId, QueueName, Timestamp};
+use goose_core::{Job, QueueName, Timestamp};
 
 use super::mixer::Offer;
 use super::phase::Phase;
@@ -39,7 +39,7 @@ impl State {
         &mut self,
         want: usize,
         seal: &Seal,
-        is_dropped: &dyn Fn(JobId, Option<CopyId>) -> bool,
+        is_dropped: &dyn Fn(&Job, Option<CopyId>) -> bool,
         (now, time): (Instant, Timestamp),
     ) -> Vec<Delivery> {
         let (mut taken, mut dropped) = (Vec::new(), Vec::new());
@@ -49,7 +49,7 @@ impl State {
             for (slot, count) in self.slots.iter_mut().zip(counts) {
                 for Waiting { tag, job, ready_at, recoveries } in (0..count).map_while(|_| slot.buffer.pop()) {
                     let Some(claim) = self.ledger.get_mut(tag) else { continue };
-                    if is_dropped(job.id, claim.ticket.copy) {
+                    if is_dropped(&job, claim.ticket.copy) {
                         dropped.push(tag);
                         continue;
                     }
@@ -175,9 +175,9 @@ mod tests {
     fn a_deleted_job_is_acknowledged_and_not_handed_out() {
         let mut bench = Bench::one();
         bench.consume(0, 1, 5);
-        let ids: Vec<JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
+        let ids: Vec<goose_core::JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
         // All that a first look found was deleted: it looks again.
-        let taken = bench.take_but(1, &|id| id == ids[0]);
+        let taken = bench.take_but(1, &|job| job.id == ids[0]);
         assert_eq!(taken[0].job.id, ids[1]);
         assert_eq!(bench.channel.acks(), [(1, false)]);
         assert!(bench.take_but(1, &|_| true).is_empty());

@@ -221,7 +221,7 @@ fn kept(ticket: &Ticket) -> Ticket {
 fn errand(session: &Shared, state: &mut State, tag: u64, ticket: impl Fn(&Ticket) -> Ticket) -> Option<Errand> {
     let claim = state.ledger.get_mut(tag)?;
     claim.stage = Stage::Leaving;
-    if surroundings::is_dropped(&session.inner, claim.id, claim.ticket.copy) {
+    if surroundings::is_moved(&session.inner, claim.ticket.copy) {
         return Some(Errand { tag, slot: claim.slot, what: What::Drop, news: News::None });
     }
     let ticket = ticket(&claim.ticket);

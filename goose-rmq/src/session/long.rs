@@ -49,8 +49,8 @@ async fn turn(session: &Shared, claimed: Claimed, claim: Claim) -> Result<()> {
                 claim.ticket.copy = None;
             }
             state.acknowledge([claimed.tag], now);
-            let renew_at = made + state.terms.renewed_after();
-            state.lease(claimed, Lease { claim, queue: queue.clone(), made, renew_at });
+            let lease = Lease::new(claim, queue.clone(), made, state.terms);
+            state.lease(claimed, lease);
             state.hear()
         })
     };
@@ -93,23 +93,42 @@ pub(super) async fn renew(session: Arc<Shared>, claimed: Claimed) {
 
 /// Moves the job to the next queue. `false` if it was not in the last one any more.
 async fn renewed(session: &Shared, claimed: Claimed, claim: Claim) -> Result<bool> {
-    let (made, queue) = make(session, &claim).await?;
-    let old = {
-        let mut state = session.state();
-        let terms = state.terms;
-        state.leases.get_mut(claimed).map(|lease| {
-            (lease.made, lease.renew_at) = (made, made + terms.renewed_after());
-            std::mem::replace(&mut lease.queue, queue.clone())
-        })
-    };
-    let was_there = match old {
-        Some(old) => end(session, &old).await?,
-        None => false,
-    };
-    if !was_there {
-        end(session, &queue).await?;
+    let before = session.state().leases.get_mut(claimed).map(|lease| (lease.former.is_empty(), lease.queue.clone()));
+    let Some((is_one, queue)) = before else { return Ok(false) };
+    if is_one {
+        let (moved, next) = make(session, &claim).await?;
+        let is_there =
+            session.state().leases.get_mut(claimed).map(|lease| lease.move_to(next.clone(), moved)).is_some();
+        return Ok(is_there && has_left(session, claimed, &next).await?);
+    }
+    // It has moved already, and only what it left behind is still there.
+    has_left(session, claimed, &queue).await
+}
+
+/// Deletes what the job has left. If it was gone from there, others have it, and it must not lie in this queue either.
+async fn has_left(session: &Shared, claimed: Claimed, queue: &str) -> Result<bool> {
+    let was_there = end_former(session, claimed).await?;
+    if !was_there && let Err(error) = end(session, queue).await {
+        tracing::warn!(queue, error = format!("{error:#}"), "cannot delete a queue; the job in it may run again");
     }
     Ok(was_there)
+}
+
+/// Deletes the queues in which the job of a lease lay before. `false` if it was not in one of them any more.
+pub(super) async fn end_former(session: &Shared, claimed: Claimed) -> Result<bool> {
+    loop {
+        let former = session.state().leases.get_mut(claimed).and_then(|lease| lease.former.first().cloned());
+        let Some(former) = former else { return Ok(true) };
+        let was_there = end(session, &former).await?;
+        let mut state = session.state();
+        let terms = state.terms;
+        if let Some(lease) = state.leases.get_mut(claimed) {
+            lease.has_left(&former, terms);
+        }
+        if !was_there {
+            return Ok(false);
+        }
+    }
 }
 
 /// Nobody touches it any more.

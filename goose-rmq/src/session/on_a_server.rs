@@ -9,7 +9,9 @@ use goose_services::rabbit::Rabbit;
 
 use crate::{QueueType, RmqBroker, RmqOptions};
 
+mod early;
 mod long;
+mod moved;
 mod refused;
 mod stop;
 mod unheard;

@@ -316,7 +316,11 @@ async fn store(session: &Arc<Shared>, work: &[Work]) -> Vec<Result<()>> {
 
 /// Ends a lease. If its job had gone back already, nothing has happened that was not stored before.
 async fn end_lease(session: &Shared, work: &Work, queue: &str) -> Result<(), SettleError> {
-    let was_there = match long::end(session, queue).await {
+    let ended = async {
+        let lay_there = long::end_former(session, work.claimed).await?;
+        Ok(long::end(session, queue).await? && lay_there)
+    };
+    let was_there = match ended.await {
         Ok(was_there) => was_there,
         Err(error) if matches!(work.store, Store::Nothing) => return Err(SettleError::Broker(error)),
         Err(error) => {

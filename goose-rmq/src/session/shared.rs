@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::{ConsumerOptions, Delivery, Receipt};
-use goose_core::{BoxFuture, Clock, QueueName, Result, SystemClock};
+use goose_core::{BoxFuture, Clock, Job, QueueName, Result, SystemClock};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -85,7 +85,7 @@ impl Shared {
             return Some(Err(closed()));
         }
         state.look_for_pauses(|queue| surroundings::is_paused(&self.inner, queue));
-        let is_dropped = |id, copy| surroundings::is_dropped(&self.inner, id, copy);
+        let is_dropped = |job: &Job, copy| surroundings::is_dropped(&self.inner, job, copy);
         let taken = state.take(up_to, &self.seal, &is_dropped, (now, SystemClock.now()));
         let answer = if taken.is_empty() { state.failure.take().map(Err) } else { Some(Ok(taken)) };
         let task_is_needed = if answer.is_none() { state.want(up_to, now) } else { state.want_nothing(now) };

@@ -15,8 +15,9 @@ const OURS: &str = "entry-";
 /// What an entry is about.
 pub(crate) const KIND: &str = "goose-kind";
 
-/// How many ids are remembered to tell an entry that was appended twice. The second copy follows within a confirm timeout.
-const REMEMBERED: usize = 4096;
+/// How many ids are remembered to tell an entry that was appended twice. What a process could not say for sure goes out again when
+/// the server is there for it again, and hundreds of others may have said something meanwhile. They take some 4 MB.
+const REMEMBERED: usize = 1 << 16;
 
 /// What the server and headers add to a body, about, in bytes.
 const OVERHEAD: u64 = 150;
@@ -127,18 +128,19 @@ pub(super) fn no_stream(name: &str) -> Error {
 /// The ids of the last entries.
 #[derive(Debug, Default)]
 pub(super) struct LastIds {
-    set: HashSet<String>,
-    order: VecDeque<String>,
+    set: HashSet<JobId>,
+    order: VecDeque<JobId>,
 }
 
 impl LastIds {
     /// Whether an entry is a second copy. What is not ours never is: the same job may die several times.
     pub(super) fn is_repeated(&mut self, entry: &Entry) -> bool {
-        let Some(id) = entry.own_id() else { return false };
-        if !self.set.insert(id.to_owned()) {
+        let id = entry.own_id().and_then(|id| id.strip_prefix(OURS)?.parse().ok());
+        let Some(id) = id else { return false };
+        if !self.set.insert(id) {
             return true;
         }
-        self.order.push_back(id.to_owned());
+        self.order.push_back(id);
         if self.order.len() > REMEMBERED {
             self.order.pop_front().map(|oldest| self.set.remove(&oldest));
         }
@@ -162,8 +164,8 @@ mod tests {
         assert_eq!(seen, [false, false, true, true]);
         let job = JobId::new().to_string();
         assert!(!last.is_repeated(&entry(&job)) && !last.is_repeated(&entry(&job)));
-        for n in 0..REMEMBERED {
-            assert!(!last.is_repeated(&entry(&format!("{OURS}{n}"))));
+        for _ in 0..REMEMBERED {
+            assert!(!last.is_repeated(&entry(&NewEntry::mark().id)));
         }
         assert_eq!((last.set.len(), last.order.len()), (REMEMBERED, REMEMBERED));
         assert!(!last.is_repeated(&entry(&a.id)), "forgotten, and not kept for ever");

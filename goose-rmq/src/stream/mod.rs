@@ -62,6 +62,9 @@ pub(crate) trait Fold: fmt::Debug + Send + Sync + 'static {
     /// entries, so that all processes agree.
     fn fold(&mut self, entry: &Entry) -> u64;
 
+    /// All that the stream had is folded. `first` is the place of the first entry, also of one that says nothing.
+    fn completed(&mut self, _stream: &str, _first: Option<u64>) {}
+
     /// Takes the place of a state that was folded from the same stream, or from one that is gone.
     fn succeed(&mut self, _before: Self)
     where

@@ -42,7 +42,7 @@ type Barrier = oneshot::Sender<()>;
 
 /// Reads for as long as the broker lives. Errors are told to those who wait, and it begins again.
 pub(super) async fn run<F: Fold>(stream: Arc<Stream<F>>, mut barriers: mpsc::UnboundedReceiver<Barrier>) {
-    let mut reading = Reading { last: None, fresh: None, ids: LastIds::default(), waiting: Vec::new() };
+    let mut reading = Reading { first: None, last: None, fresh: None, ids: LastIds::default(), waiting: Vec::new() };
     let mut pause = PAUSES[0];
     loop {
         let entries = stream.progress.borrow().entries;
@@ -69,6 +69,8 @@ pub(super) async fn run<F: Fold>(stream: Arc<Stream<F>>, mut barriers: mpsc::Unb
 
 /// Where the reading is.
 struct Reading<F> {
+    /// The place of the first entry.
+    first: Option<u64>,
     /// The last entry that was folded.
     last: Option<(u64, Option<String>)>,
     /// What is folded from the beginning again, while the state before still serves.
@@ -196,6 +198,7 @@ impl<F: Fold> Reading<F> {
                 None => entries.push(entry),
             }
         }
+        self.first = self.first.or_else(|| entries.first().map(|entry| entry.offset));
         if let Some(last) = entries.last() {
             self.last = Some((last.offset, last.id.clone()));
         }
@@ -234,7 +237,7 @@ impl<F: Fold> Reading<F> {
 
     fn begin_again(&mut self, stream: &Stream<F>) {
         tracing::info!(stream = stream.name, "the stream was cut or made again, it is read from its beginning");
-        (self.last, self.fresh, self.ids) = (None, Some(F::empty()), LastIds::default());
+        (self.first, self.last, self.fresh, self.ids) = (None, None, Some(F::empty()), LastIds::default());
         // They may have gone with the old one, and nobody must wait for ever.
         stream.own.lock().clear();
     }
@@ -246,6 +249,7 @@ impl<F: Fold> Reading<F> {
             let before = std::mem::replace(&mut *state, fresh);
             state.succeed(before);
         }
+        stream.fold.write().completed(&stream.name, self.first);
         stream.progress.send_modify(|progress| {
             progress.is_live = true;
             progress.failure = None;

@@ -66,6 +66,11 @@ pub(crate) struct Streams {
 /// Something that is declared by one task while others wait for the same.
 type Once = Arc<OnceCell<()>>;
 
+/// Whether somebody is declaring it at this moment.
+fn is_under_way(once: &Once) -> bool {
+    !once.initialized() && Arc::strong_count(once) > 1
+}
+
 /// What is there, on the connection of this epoch.
 #[derive(Debug, Default)]
 struct Known {
@@ -141,14 +146,17 @@ impl Topology {
         once.get_or_try_init(declare).await.copied()
     }
 
-    /// Forgets what is known of a destination: a message to it came back.
+    /// Forgets what is known of a destination: a message to it came back. Not what is being declared at this moment, for one
+    /// of the others that came back with it.
     pub(crate) fn forget(&self, message: &Outgoing) {
         let queue = self.names.queue_of(&message.exchange, &message.routing_key);
         self.known(|known| {
-            if !message.exchange.is_empty() {
+            if !message.exchange.is_empty() && !is_under_way(&known.cascade) && !is_under_way(&known.base) {
                 (known.base, known.cascade) = Default::default();
             }
-            if let Some(queue) = queue {
+            if let Some(queue) = queue
+                && known.queues.get(&queue).is_some_and(|(once, _)| !is_under_way(once))
+            {
                 known.queues.remove(&queue);
             }
         });

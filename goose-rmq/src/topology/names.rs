@@ -239,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_no_queues_of_jobs_are_not_taken_for_some_whatever_the_prefix() {
+        for prefix in ["goose", "shop.eu", "a.b.c"] {
+            let names = Names::new(prefix);
+            let mail = QueueName::new("mail.to").unwrap();
+            for name in [names.log(), names.dead(), names.unroutable(), names.lease(JobId::new(), 7)] {
+                assert_eq!(names.queue_of("", &name), None, "{name}");
+            }
+            for path in [Path::NOW, levels(5)] {
+                let (exchange, key) = names.address(&mail, path);
+                assert_eq!(names.queue_of(&exchange, &key), Some(mail.clone()), "{key}");
+            }
+        }
+    }
+
+    #[test]
     fn names_and_keys_fit_however_long_the_queue() {
         let longest = [".".repeat(120), "x".repeat(120)].map(|name| QueueName::new(name).unwrap());
         let names = Names::new(&"p".repeat(60));

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use goose_core::JobId;
+use goose_services::rabbit::Rabbit;
 use goose_tests::brokers::Kind;
 use goose_tests::chore::Task;
 use goose_tests::ensure;

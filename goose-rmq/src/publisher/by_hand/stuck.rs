@@ -89,3 +89,24 @@ fn what_comes_back_under_an_id_that_is_under_way_twice_is_sent_again() {
     channel.ack("a");
     assert!(again.all()[0].is_ok());
 }
+
+/// The client library may forget what is handed in at the very moment when the connection breaks.
+#[test]
+fn what_is_forgotten_at_the_end_of_its_channel_is_unknown_soon() {
+    let stage = Stage::new(|_| {});
+    let forgotten = stage.publish(&["a", "b"]);
+    stage.server.sent(0, 2);
+    stage.first().end_in_silence();
+    // Somebody has to find out that it is over.
+    let next = stage.publish(&["c"]);
+    assert_eq!(stage.server.sent(1, 1), ["c"]);
+    stage.server.channel(1).ack("c");
+    assert!(next.all()[0].is_ok());
+    let words = forgotten.all();
+    assert!(words.iter().all(|word| matches!(word, Err(PublishError::Unknown(_)))), "{words:?}");
+    // Its id is free.
+    let again = stage.publish(&["a"]);
+    stage.server.sent(1, 2);
+    stage.server.channel(1).ack("a");
+    assert!(again.all()[0].is_ok());
+}
