@@ -52,6 +52,7 @@ pub struct RmqOptions {
     pub(crate) window: usize,
     pub(crate) max_recoveries: u32,
     pub(crate) consumer_timeout: Duration,
+    pub(crate) journal: bool,
     pub(crate) hooks: Hooks,
     #[cfg(feature = "tls")]
     pub(crate) root_certificates: Option<Vec<u8>>,
@@ -72,6 +73,7 @@ impl fmt::Debug for RmqOptions {
             .field("window", &self.window)
             .field("max_recoveries", &self.max_recoveries)
             .field("consumer_timeout", &self.consumer_timeout)
+            .field("journal", &self.journal)
             .field("hooks", &self.hooks)
             .finish_non_exhaustive()
     }
@@ -99,6 +101,7 @@ impl RmqOptions {
             window: 1024,
             max_recoveries: 3,
             consumer_timeout: Duration::from_secs(30 * 60),
+            journal: false,
             hooks: Hooks::default(),
             #[cfg(feature = "tls")]
             root_certificates: None,
@@ -192,6 +195,17 @@ impl RmqOptions {
     /// they move to a queue of their own, from one to the next.
     pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
         self.consumer_timeout = timeout;
+        self
+    }
+
+    /// Keeps a journal of everything that waits, so that waiting jobs can be found, listed and moved to the front; off by default. Each
+    /// job is stored twice then, in its queue and in the journal, a stream.
+    ///
+    /// It belongs to the prefix: once it is there, every program that connects keeps it, whether it was told to or not. A program
+    /// that was connected before does so from its next connection on, and what it enqueues until then is run as always and not
+    /// listed.
+    pub fn journal(mut self, journal: bool) -> Self {
+        self.journal = journal;
         self
     }
 

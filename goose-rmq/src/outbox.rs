@@ -13,8 +13,10 @@ use crate::amqp::{Confirmation, Outgoing};
 use crate::broker::Inner;
 use crate::error::closed;
 use crate::hooks::{FailedJob, tell};
+use crate::message::CopyId;
 use crate::options::QueueType;
 use crate::publisher::PublishError;
+use crate::stream;
 
 /// From this size on a message goes alone. The client refuses jobs of more than 1 MiB unless it is told otherwise, so this
 /// is rare; and it is far below what servers refuse unless they are told otherwise.
@@ -24,7 +26,28 @@ const LARGE: usize = (1 << 20) + (64 << 10);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Publishes in order, those that may be too large for the server each by itself.
-pub(crate) async fn publish_all(inner: &Arc<Inner>, messages: Vec<Outgoing>) -> Vec<Result<()>> {
+///
+/// Where there is a journal they are in there too, and those that are refused are taken out again.
+pub(crate) async fn publish_all(inner: &Arc<Inner>, mut messages: Vec<Outgoing>) -> Vec<Result<()>> {
+    if !inner.topology.names.is_journaled() {
+        return publish_in_order(inner, messages).await;
+    }
+    inner.topology.names.stamp(&mut messages);
+    let copies: Vec<Option<CopyId>> = messages.iter().map(CopyId::of).collect();
+    let bytes = messages.iter().map(|message| stream::size(message.body.len())).sum();
+    inner.journal.notes().count_bytes(bytes);
+    let answers = publish_in_order(inner, messages).await;
+    for (answer, copy) in answers.iter().zip(copies) {
+        if let (Err(error), Some(copy)) = (answer, copy)
+            && error.kind() != ErrorKind::OutcomeUnknown
+        {
+            inner.journal.notes().ended(copy);
+        }
+    }
+    answers
+}
+
+async fn publish_in_order(inner: &Arc<Inner>, messages: Vec<Outgoing>) -> Vec<Result<()>> {
     let mut answers = Vec::with_capacity(messages.len());
     let mut together = Vec::new();
     for message in messages {

@@ -1,5 +1,5 @@
-//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server, and on quorum queues of a
-//! cluster of three nodes.
+//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server, on both with a journal, and on quorum
+//! queues of a cluster of three nodes.
 //!
 //! What the chosen scenarios need is started before the first of them; each scenario has a prefix of its own.
 //! `GOOSE_RABBITMQ_SERVER=COMMAND` names another server program. With `GOOSE_RABBITMQ_URL=amqp://…` that server is used
@@ -30,17 +30,22 @@ const AT_A_TIME_ON_CLUSTER: usize = 3;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let (one, cluster) = (Arc::new(Servers::new(At::one)), Arc::new(Servers::new(At::cluster)));
-    let on = |name, queue_type, servers: &Arc<Servers>| {
+    let on = |name, queue_type, journal, servers: &Arc<Servers>| {
         let (servers, is_wanted) = (Arc::clone(servers), is_wanted(&arguments, name));
-        Arc::new(OnRabbit { name, queue_type, servers, is_wanted })
+        Arc::new(OnRabbit { name, queue_type, journal, servers, is_wanted })
     };
-    let (classic, quorum) = (on("classic", QueueType::Classic, &one), on("quorum", QueueType::Quorum, &one));
-    let on_cluster = on("cluster", QueueType::Quorum, &cluster);
+    let on_one = [
+        on("classic", QueueType::Classic, false, &one),
+        on("quorum", QueueType::Quorum, false, &one),
+        on("classic-journal", QueueType::Classic, true, &one),
+        on("quorum-journal", QueueType::Quorum, true, &one),
+    ];
+    let on_cluster = on("cluster", QueueType::Quorum, false, &cluster);
     // Starting servers may take longer than a scenario has patience.
-    if classic.is_wanted || quorum.is_wanted {
+    if on_one.iter().any(|harness| harness.is_wanted) {
         one.start();
     }
-    let outcome = libtest::main([classic as Arc<dyn Harness>, quorum]);
+    let outcome = libtest::main(on_one.map(|harness| harness as Arc<dyn Harness>));
     one.stop();
     if on_cluster.is_wanted {
         cluster.start();
@@ -134,6 +139,7 @@ impl Servers {
 struct OnRabbit {
     name: &'static str,
     queue_type: QueueType,
+    journal: bool,
     servers: Arc<Servers>,
     /// Whether any of its scenarios is played.
     is_wanted: bool,
@@ -150,7 +156,8 @@ impl OnRabbit {
         let mut urls = self.servers.at()?.urls().into_iter();
         let options = RmqOptions::new(urls.next().unwrap_or_default()).prefix(namespace.as_str());
         let options = urls.fold(options, RmqOptions::server);
-        options.queue_type(self.queue_type).max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
+        let options = options.queue_type(self.queue_type).journal(self.journal);
+        options.max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
     }
 }
 
@@ -199,11 +206,14 @@ impl Harness for OnRabbit {
             let reason = "GOOSE_RABBITMQ_URL is set, and what it names cannot be a cluster";
             return scenarios().into_iter().map(|scenario| Skip::new(scenario.name(), reason)).collect();
         }
-        let mut skips = skips::rmq();
+        let mut skips = if self.journal { skips::rmq_with_journal() } else { skips::rmq() };
         // Nothing is started to find out what is not played anyway.
         let is_quorum = self.is_wanted && self.queue_type == QueueType::Quorum;
         if is_quorum && self.servers.at().is_ok_and(|at| at.is_before_4()) {
             skips.extend(skips::rmq_quorum_before_4());
+            if self.journal {
+                skips.extend(skips::rmq_quorum_with_journal_before_4());
+            }
         }
         skips
     }

@@ -21,7 +21,9 @@ impl Probe {
         Ok(Some(match at {
             At::Sqlite => return Ok(None),
             At::Redis { url } => Self::Redis(RedisProbe::connect(url, bare).await?),
-            At::Rmq { url, queue_type, pid } => Self::Rmq(Box::new(RmqProbe::connect(url, *queue_type, *pid).await?)),
+            At::Rmq { url, queue_type, pid, .. } => {
+                Self::Rmq(Box::new(RmqProbe::connect(url, *queue_type, *pid).await?))
+            }
         }))
     }
 

@@ -17,6 +17,7 @@ use goose_core::{Error, ErrorKind, Result};
 use crate::amqp::{Channel, QueueState};
 use crate::dead::Dead;
 use crate::error::closed;
+use crate::journal::Journal;
 use crate::log::Log;
 use crate::stream::Wires;
 use crate::topology::Topology;
@@ -34,11 +35,18 @@ pub(crate) struct Powers {
     topology: Arc<Topology>,
     log: Arc<Log>,
     dead: Arc<Dead>,
+    journal: Arc<Journal>,
 }
 
 impl Powers {
-    pub(crate) fn new(wires: Wires, topology: Arc<Topology>, log: Arc<Log>, dead: Arc<Dead>) -> Self {
-        Self { wires, topology, log, dead }
+    pub(crate) fn new(
+        wires: Wires,
+        topology: Arc<Topology>,
+        log: Arc<Log>,
+        dead: Arc<Dead>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        Self { wires, topology, log, dead, journal }
     }
 
     /// Runs something over there. Dropping the future does not end it.
@@ -97,7 +105,7 @@ fn is_no_answer(state: QueueState, took: Duration) -> bool {
 fn cannot_look(what: &str) -> Error {
     let message = format!(
         "broker \"rmq\" does not support {what}: RabbitMQ hands out what is in a queue and cannot show it; jobs can be \
-         counted, deleted by their ids, and purged"
+         counted, deleted by their ids, and purged, or use a journal (RmqOptions::journal)"
     );
     Error::new(ErrorKind::Unsupported, message)
 }

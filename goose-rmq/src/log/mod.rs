@@ -17,6 +17,7 @@ mod presence;
 mod said;
 mod state;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +26,14 @@ use goose_core::{Clock, Error, ErrorKind, JobId, QueueName, Result, SystemClock,
 use tokio::sync::watch;
 
 pub(crate) use self::census::Holdings;
+use self::content::Unmet;
 use self::keeper::Keeper;
 pub(crate) use self::presence::Presence;
 use self::said::Said;
-pub(crate) use self::said::Text;
+pub(crate) use self::said::{Text, Whereabouts};
 pub(crate) use self::state::State;
+use crate::journal::Notes;
+use crate::message::CopyId;
 use crate::stream::{self, Stream, Wires};
 use crate::topology::Names;
 
@@ -77,9 +81,10 @@ pub(crate) enum Count {
 }
 
 impl Log {
-    pub(crate) fn new(wires: Wires, names: &Names) -> Arc<Self> {
+    /// `notes` for the journal are told before what is said here about the same jobs.
+    pub(crate) fn new(wires: Wires, names: &Names, notes: Arc<Notes>) -> Arc<Self> {
         let stream = Stream::new(wires.clone(), names.log(), stream::arguments(SIZE, SEGMENT));
-        Arc::new(Self { keeper: Keeper::new(wires, Arc::clone(&stream)), stream })
+        Arc::new(Self { keeper: Keeper::new(wires, Arc::clone(&stream), notes), stream })
     }
 
     /// Whether a job that was enqueued at that time was deleted since: a session asks this before it hands it out. Cheap.
@@ -95,7 +100,42 @@ impl Log {
 
     /// Takes note that the message of a deleted job was met and removed.
     pub(crate) fn removed(&self, id: JobId) {
-        self.keeper.removed(id);
+        self.keeper.removed(Unmet::Job(id));
+    }
+
+    /// Whether a message was replaced by another one of the same job. Nanoseconds.
+    pub(crate) fn is_replaced(&self, copy: CopyId) -> bool {
+        let state = self.stream.state();
+        !state.content.replaced.is_empty() && state.content.replaced.contains_key(&copy.0)
+    }
+
+    /// Takes note that a message that was replaced was met and removed.
+    pub(crate) fn removed_copy(&self, copy: CopyId) {
+        self.keeper.removed(Unmet::Copy(copy.0));
+    }
+
+    /// Has a message removed when a worker meets it, for there is another one of its job.
+    pub(crate) async fn replace(&self, copy: CopyId, from: Whereabouts) -> Result<()> {
+        let until = SystemClock.now().saturating_add(SCHEDULED).as_millis();
+        self.say(Said::Replace { copy: copy.0, until, from }).await.map(drop)
+    }
+
+    /// How many messages of a queue, or of all that wait for their time, are counted by the server and will not be run, as far as
+    /// the log has been read.
+    pub(crate) fn unmet(&self, queue: Option<&QueueName>) -> u64 {
+        self.stream.state().content.unmet(queue, SystemClock.now())
+    }
+
+    /// Takes note that a queue was emptied, or all that waited for its time.
+    pub(crate) async fn purged(&self, queue: Option<&QueueName>) -> Result<()> {
+        let queue = queue.cloned().map(Text);
+        self.say(Said::Purged { queue, at: SystemClock.now().as_millis() }).await.map(drop)
+    }
+
+    /// Has everybody say everything they know by now, here and in the journal, and answers which sessions are open.
+    pub(crate) async fn gather(&self) -> Result<HashSet<JobId>> {
+        self.keeper.flush().await;
+        self.open_sessions().await
     }
 
     /// Whether a queue is paused; sessions also wait for changes.
@@ -157,21 +197,22 @@ impl Log {
         Ok(self.stream.state().content.paused.iter().cloned().collect())
     }
 
-    /// Has jobs removed when workers meet them, and remembers that for a time; says how many were not deleted before.
+    /// Has a job removed when workers meet it, and remembers that for a time; `false` if it was deleted before. `from` is where its
+    /// message waits, if that is known.
     ///
     /// # Errors
     /// [`ErrorKind::Full`] when too many are remembered already.
-    pub(crate) async fn delete(&self, ids: &[JobId], remembered: Duration) -> Result<u64> {
+    pub(crate) async fn delete(&self, id: JobId, remembered: Duration, from: Option<Whereabouts>) -> Result<bool> {
         let at = SystemClock.now();
-        self.check_room(ids.len(), at).await?;
+        self.check_room(1, at).await?;
         let until = packed::whole_days(at.saturating_add(remembered)).as_millis();
-        let said = Said::Delete { ids: ids.iter().copied().map(Text).collect(), at: at.as_millis(), until };
+        let said = Said::Delete { ids: vec![Text(id)], at: at.as_millis(), until, from };
         let deleted = self.say(said).await?;
         // What is enqueued under the same id from now on has a later time.
         while SystemClock.now() <= at {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Ok(deleted)
+        Ok(deleted > 0)
     }
 
     async fn check_room(&self, more: usize, now: Timestamp) -> Result<()> {

@@ -164,9 +164,9 @@ impl State {
         if paused && answer > 0 {
             self.changes.send_modify(|version| *version += 1);
         }
-        if self.content.deleted.len() >= self.sweep_at {
+        if self.content.remembered() >= self.sweep_at {
             self.content.forget_until(now);
-            self.sweep_at = self.content.deleted.len() + SWEEP;
+            self.sweep_at = self.content.remembered() + SWEEP;
         }
         match &mut self.rebuild {
             Some(rebuild) if rebuild.since.len() >= BETWEEN => self.rebuild = None,

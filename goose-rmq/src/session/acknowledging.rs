@@ -23,6 +23,9 @@ impl State {
                 ended += 1;
             }
             self.show(claim.slot);
+            if let (Some(copy), Some((notes, _))) = (claim.ticket.copy, &self.notes) {
+                notes.ended(copy);
+            }
         }
         self.pace.ended(ended, now);
         for Ack { tag, multiple } in acks {

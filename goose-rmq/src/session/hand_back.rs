@@ -15,6 +15,7 @@ use super::settle;
 use super::shared::{End, Shared};
 use super::slot::Slot;
 use super::state::{Phase, Stage, State};
+use super::surroundings;
 use super::task::{Task, Until};
 use super::wires::{Change, Event, Wire};
 use crate::delay::Path;
@@ -221,6 +222,9 @@ fn kept(ticket: &Ticket) -> Ticket {
 fn errand(session: &Shared, state: &mut State, tag: u64, ticket: impl Fn(&Ticket) -> Ticket) -> Option<Errand> {
     let claim = state.ledger.get_mut(tag)?;
     claim.stage = Stage::Leaving;
+    if surroundings::is_moved(&session.inner, claim.ticket.copy) {
+        return Some(Errand { tag, slot: claim.slot, what: What::Drop, news: News::None });
+    }
     let ticket = ticket(&claim.ticket);
     let (exchange, key) = session.inner.topology.names.address(&session.queues[claim.slot], Path::NOW);
     let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, exchange, key);

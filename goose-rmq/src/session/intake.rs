@@ -91,7 +91,7 @@ impl Sorter<'_> {
             Err(error) => return self.junk(from, delivered, format!("{error:#}")),
         };
         let message = Message { job, ticket, envelope: delivered.body.into() };
-        if surroundings::is_deleted(&self.session.inner, &message.job) {
+        if surroundings::is_dropped(&self.session.inner, &message.job, message.ticket.copy) {
             return Sorted::Drop(claim(from, &message));
         }
         if let Some(lease) =

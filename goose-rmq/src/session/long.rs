@@ -44,6 +44,10 @@ async fn turn(session: &Shared, claimed: Claimed, claim: Claim) -> Result<()> {
         // The lease first: from here on the job comes back by that, and not by the channel.
         let is_held = state.generation == claimed.generation && state.ledger.get(claimed.tag).is_some();
         is_held.then(|| {
+            // Its message has not ended: it is another one now, of the same name.
+            if let Some(claim) = state.ledger.get_mut(claimed.tag) {
+                claim.ticket.copy = None;
+            }
             state.acknowledge([claimed.tag], now);
             let lease = Lease::new(claim, queue.clone(), made, state.terms);
             state.lease(claimed, lease);
@@ -164,7 +168,12 @@ async fn make(session: &Shared, claim: &Claim) -> Result<(Instant, String)> {
     let made = Instant::now();
     // Whoever gets it from there is told that the one who had it before is gone.
     let recoveries = claim.ticket.recoveries.saturating_add(1);
-    let ticket = Ticket { recoveries, lease: Some(queue.clone()), ..Ticket::now(Rank::Again, SystemClock.now()) };
+    let ticket = Ticket {
+        recoveries,
+        lease: Some(queue.clone()),
+        copy: claim.ticket.copy,
+        ..Ticket::now(Rank::Again, SystemClock.now())
+    };
     let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, "".into(), queue.clone());
     match outbox::publish_all(inner, vec![message]).await.pop() {
         Some(Err(error)) => {

@@ -25,7 +25,7 @@ use crate::broker::Inner;
 use crate::delay::{self, Path, Precision};
 use crate::error::closed;
 use crate::log::Count;
-use crate::message::{self, Rank, Ticket};
+use crate::message::{self, Rank, Ticket, Waits};
 use crate::outbox;
 
 /// One answer per settlement, in order.
@@ -251,7 +251,11 @@ fn later(inner: &Inner, job: &Job, delay: Duration, precision: Precision, clock:
     };
     let to = job.ready_queue().clone();
     let (exchange, key) = inner.topology.names.address(&to, path);
-    let message = message::outgoing(job, &ticket, exchange, key);
+    let mut message = message::outgoing(job, &ticket, exchange, key);
+    if inner.topology.names.is_journaled() {
+        let kind = if precision == Precision::Rough { Waits::ForRetry } else { Waits::Snoozed };
+        kind.mark(&mut message);
+    }
     Store::Send { message, to, by_cascade: matches!(path, Path::Levels { .. }) }
 }
 
@@ -325,7 +329,15 @@ async fn end_lease(session: &Shared, work: &Work, queue: &str) -> Result<(), Set
             true
         }
     };
-    session.state().end_lease(work.claimed);
+    let mut state = session.state();
+    if was_there
+        && let (Some(claim), Some((notes, _))) = (state.claim_mut(work.claimed).cloned(), &state.notes)
+        && let Some(copy) = claim.ticket.copy
+    {
+        notes.ended(copy);
+    }
+    state.end_lease(work.claimed);
+    drop(state);
     if was_there || !matches!(work.store, Store::Nothing) { Ok(()) } else { Err(SettleError::Fenced) }
 }
 

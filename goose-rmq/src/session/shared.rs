@@ -85,8 +85,8 @@ impl Shared {
             return Some(Err(closed()));
         }
         state.look_for_pauses(|queue| surroundings::is_paused(&self.inner, queue));
-        let is_deleted = |job: &Job| surroundings::is_deleted(&self.inner, job);
-        let taken = state.take(up_to, &self.seal, &is_deleted, (now, SystemClock.now()));
+        let is_dropped = |job: &Job, copy| surroundings::is_dropped(&self.inner, job, copy);
+        let taken = state.take(up_to, &self.seal, &is_dropped, (now, SystemClock.now()));
         let answer = if taken.is_empty() { state.failure.take().map(Err) } else { Some(Ok(taken)) };
         let task_is_needed = if answer.is_none() { state.want(up_to, now) } else { state.want_nothing(now) };
         drop(state);
@@ -156,7 +156,7 @@ impl OpenSession for Shared {
         let mut state = self.state();
         state.phase = Phase::Ended;
         // Nobody takes leave for a killed process.
-        state.presence = None;
+        (state.presence, state.notes) = (None, None);
         state.leases = Default::default();
         state.lose(Instant::now());
         drop(state);

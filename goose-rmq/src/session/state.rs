@@ -16,6 +16,7 @@ pub(super) use super::phase::Phase;
 use super::receipt::Claimed;
 use super::slot::{Slot, Waiting};
 use crate::amqp::Channel;
+use crate::journal::Notes;
 use crate::log::Presence;
 use crate::message::{Message, Rank, Ticket};
 use crate::options::QueueType;
@@ -99,6 +100,8 @@ pub(super) struct State {
     pub(super) pauses: watch::Receiver<u64>,
     /// What others see of this session.
     pub(super) presence: Option<Arc<Presence>>,
+    /// Where is noted for the journal which messages it runs, and its name there.
+    pub(super) notes: Option<(Arc<Notes>, JobId)>,
     pub(super) mixer: Mixer,
     pub(super) is_strict: bool,
     pub(super) queue_type: QueueType,
@@ -141,6 +144,7 @@ impl State {
             last_error: None,
             pauses,
             presence: None,
+            notes: None,
             mixer: Mixer::new(&options.queues),
             is_strict: options.queues.is_strict(),
             queue_type,
@@ -164,6 +168,11 @@ impl State {
     pub(super) fn lose(&mut self, now: Instant) {
         self.generation += 1;
         self.channel = None;
+        if let Some((notes, _)) = &self.notes {
+            let had =
+                self.ledger.iter().filter(|(_, claim)| matches!(claim.stage, Stage::Out { .. } | Stage::Ending { .. }));
+            had.filter_map(|(_, claim)| claim.ticket.copy).for_each(|copy| notes.back(copy));
+        }
         self.ledger = Ledger::default();
         self.next_long = None;
         self.slots.iter_mut().for_each(|slot| slot.reset(now));

@@ -19,6 +19,14 @@ pub(crate) const KIND: &str = "goose-kind";
 /// the server is there for it again, and hundreds of others may have said something meanwhile. They take some 4 MB.
 const REMEMBERED: usize = 1 << 16;
 
+/// What the server and headers add to a body, about, in bytes.
+const OVERHEAD: u64 = 150;
+
+/// How much a body takes up in a stream, about.
+pub(crate) fn size(body: usize) -> u64 {
+    u64::try_from(body).unwrap_or(u64::MAX).saturating_add(OVERHEAD)
+}
+
 /// An entry to append.
 #[derive(Debug, Clone)]
 pub(crate) struct NewEntry {
@@ -31,6 +39,11 @@ impl NewEntry {
     /// With a new id.
     pub(crate) fn new(headers: Table, body: impl Into<Arc<[u8]>>) -> Self {
         Self { id: format!("{OURS}{}", JobId::new()), headers, body: body.into() }
+    }
+
+    /// How much it takes up, about.
+    pub(crate) fn size(&self) -> u64 {
+        size(self.body.len())
     }
 
     /// Says nothing, but where in the order it stands.
@@ -71,6 +84,11 @@ impl Entry {
         let offset = u64::try_from(*offset).unwrap_or(0);
         let Delivered { tag, message_id, headers, body, .. } = delivered;
         Ok((tag, Self { offset, id: message_id, headers, body }))
+    }
+
+    /// How much it takes up, about.
+    pub(crate) fn size(&self) -> u64 {
+        size(self.body.len())
     }
 
     /// Whether a process of ours appended it, as opposed to a queue of the server.

@@ -27,9 +27,10 @@ use goose_core::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
 pub(crate) use self::declare::declare;
-pub(crate) use self::entry::{Entry, KIND, NewEntry};
+pub(crate) use self::entry::{Entry, KIND, NewEntry, size};
 use crate::amqp::link::Link;
 use crate::amqp::{Table, Value};
 use crate::error::closed;
@@ -88,6 +89,7 @@ pub(crate) struct Stream<F> {
     barriers: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Taken by the task that reads.
     reader: Mutex<Option<mpsc::UnboundedReceiver<oneshot::Sender<()>>>>,
+    task: Mutex<Option<AbortHandle>>,
 }
 
 /// An entry of this process that has not been read back.
@@ -150,6 +152,7 @@ impl<F: Fold> Stream<F> {
             is_read: AtomicBool::new(false),
             barriers,
             reader: Mutex::new(Some(reader)),
+            task: Mutex::new(None),
         })
     }
 
@@ -177,7 +180,15 @@ impl<F: Fold> Stream<F> {
     pub(crate) fn start(self: &Arc<Self>) {
         let Some(reader) = self.reader.lock().take() else { return };
         self.is_read.store(true, Ordering::Release);
-        self.wires.runtime.spawn(tail::run(Arc::clone(self), reader));
+        let task = self.wires.runtime.spawn(tail::run(Arc::clone(self), reader));
+        *self.task.lock() = Some(task.abort_handle());
+    }
+
+    /// Ends the reading for good. Nobody may be waiting for anything.
+    pub(crate) fn stop(&self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
     }
 
     /// Returns once everything is folded that this process has appended and, on the server's node, everything anybody has.

@@ -37,7 +37,8 @@ impl Stage {
     fn topology(&self, prefix: &str, queue_type: QueueType) -> Arc<Topology> {
         let options = self.options(prefix, queue_type);
         let stream = Table::from([("x-queue-type".to_owned(), Value::Text("stream".to_owned()))]);
-        Arc::new(Topology::new(self.link(&options), &options, stream))
+        let streams = Streams { dead: stream.clone(), journal: stream };
+        Arc::new(Topology::new(self.link(&options), &options, streams))
     }
 }
 
@@ -148,7 +149,7 @@ fn what_comes_back_together_is_declared_once(stage: &Stage, prefix: &str, queue_
     stage.runtime.block_on(async {
         topology.ensure_cascade().await.unwrap();
         topology.ensure_queue(&queue).await.unwrap();
-        let once = || topology.known(|known| [&known.cascade, &known.queues[&queue]].map(Arc::clone));
+        let once = || topology.known(|known| [&known.cascade, &known.queues[&queue].0].map(Arc::clone));
         let before = once();
         let message = Outgoing {
             exchange,

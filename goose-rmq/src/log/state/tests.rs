@@ -41,7 +41,7 @@ impl Kept {
     fn end(&mut self, (begin, pieces): (u64, Vec<Piece>)) {
         let parts = pieces.len();
         for (part, piece) in pieces.into_iter().enumerate() {
-            self.say(Said::Snapshot { begin, part, parts, piece });
+            self.say(Said::Snapshot { begin, part, parts, piece: Box::new(piece) });
         }
     }
 }
@@ -163,7 +163,7 @@ fn deletions_do_not_pile_up() {
     let mut state = State::empty();
     for n in 0..3 * SWEEP {
         let until = if n % 2 == 0 { 10 } else { 30 };
-        let said = Said::Delete { ids: vec![Text(JobId::new())], at: 0, until };
+        let said = Said::Delete { ids: vec![Text(JobId::new())], at: 0, until, from: None };
         state.read(n as u64, None, said, 100, Timestamp::from_millis(20));
     }
     let left = state.content.deleted.len();
