@@ -104,7 +104,8 @@ impl Task {
             Ending::HandingBack { is_under_way, until } => {
                 let is_silent = self.wires.iter().all(Wire::is_silent)
                     && !self.session.state().slots.iter().any(Slot::has_consumers);
-                if !is_under_way && is_silent {
+                // What is on its way back already goes first, and must be back as well.
+                if !is_under_way && is_silent && !self.session.state().is_sending() {
                     self.ending = Ending::HandingBack { is_under_way: true, until };
                     let mut state = self.session.state();
                     let slots = state.slots.len();

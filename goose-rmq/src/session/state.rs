@@ -271,6 +271,11 @@ impl State {
         }
     }
 
+    /// Whether jobs that were not handed out are being sent to where they belong.
+    pub(super) fn is_sending(&self) -> bool {
+        self.ledger.iter().any(|(_, claim)| claim.stage == Stage::Leaving)
+    }
+
     /// Everything that was handed out and has not ended, in the order in which it was.
     pub(super) fn handed_out(&self) -> Vec<Claimed> {
         let generation = self.generation;

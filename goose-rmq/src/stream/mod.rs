@@ -201,10 +201,7 @@ impl<F: Fold> Stream<F> {
     /// [`ErrorKind::Unavailable`] when reading makes no progress, [`ErrorKind::Closed`] when the broker is closed.
     pub(crate) async fn catch_up(self: &Arc<Self>) -> Result<()> {
         self.start();
-        let own: Vec<String> = {
-            let own = self.own.lock();
-            own.iter().filter(|(_, entry)| entry.is_confirmed).map(|(id, _)| id.clone()).collect()
-        };
+        let own = self.confirmed();
         let (passed, mut passes) = oneshot::channel();
         self.barriers.send(passed).map_err(|_| closed())?;
         self.while_it_goes_on(async { (&mut passes).await.map_err(|_| closed()) }).await??;
@@ -233,9 +230,15 @@ impl<F: Fold> Stream<F> {
         self.catch_up().await
     }
 
-    /// Whether an entry of this process is stored and has not been read back.
-    fn awaits_its_own(&self) -> bool {
-        self.own.lock().values().any(|own| own.is_confirmed)
+    /// Entries of this process that are stored and have not been read back.
+    fn confirmed(&self) -> Vec<String> {
+        self.own.lock().iter().filter(|(_, entry)| entry.is_confirmed).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// These will not be read back any more.
+    fn expect_no_more(&self, ids: &[String]) {
+        let mut own = self.own.lock();
+        ids.iter().for_each(|id| drop(own.remove(id)));
     }
 
     /// Waits for something that the reading brings, for as long as entries come in.

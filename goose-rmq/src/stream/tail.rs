@@ -109,6 +109,7 @@ impl<F: Fold> Reading<F> {
         let mark = NewEntry::mark();
         let end = Arc::clone(stream);
         let mark_id = mark.id.clone();
+        let before = stream.confirmed();
         let mut marking = stream.wires.runtime.spawn(async move { end.append(&[mark]).await.pop() });
         let mut is_marked = false;
         let mut is_live = false;
@@ -153,12 +154,14 @@ impl<F: Fold> Reading<F> {
                     }
                     if has_mark {
                         is_live = true;
+                        // What stood before the mark has come, or has been cut off.
+                        stream.expect_no_more(&before);
                         self.complete(stream);
                     }
                     tokio::task::yield_now().await;
                 }
                 () = tokio::time::sleep_until(came + STUCK) => {
-                    if stream.awaits_its_own() {
+                    if !stream.confirmed().is_empty() {
                         let _ = channel.close().await;
                         return Err(Error::new(ErrorKind::Unavailable, "the server sends nothing, though there is something"));
                     }
