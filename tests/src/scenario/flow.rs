@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use goose_core::broker::capability::require;
 
+use goose_rmq::QueueType;
+
 use crate::brokers::Kind;
 use crate::chaos::{Run, play};
 use crate::chore::{Chore, Task, acknowledged};
@@ -60,7 +62,10 @@ pub async fn fifteen_graceful_stops(kind: Kind) -> Outcome {
     let broker = client.broker();
     ensure!(require(&**broker, "dead jobs", broker.dead_jobs())?.size().await? == 0, "a stop buried jobs");
     let totals = require(&**broker, "statistics", broker.statistics())?.totals().await?;
-    ensure!(totals.recovered == 0 && totals.failed == 0, "{totals:?}");
+    // A quorum queue may send a job behind its answer to a cancel, and counts it when that goes back unseen (decision 0022): none
+    // as a rule, some at a stop on a machine that is busy with other things, far from the limit.
+    let most = if kind == Kind::Rabbit(QueueType::Quorum) { 15 } else { 0 };
+    ensure!(totals.recovered <= most && totals.failed == 0, "{totals:?}");
     let findings = lab.judge().await?;
     ensure!(findings.is_clean() && findings.ran == JOBS && findings.doubled_by_fault == 0, "{findings}");
     Ok(Played::Done)
