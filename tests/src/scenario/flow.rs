@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use goose_core::broker::capability::require;
-
 use goose_rmq::QueueType;
 
 use crate::brokers::Kind;
