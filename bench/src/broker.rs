@@ -11,7 +11,7 @@ use goose_sqlite::SqliteBroker;
 use tempfile::TempDir;
 
 use crate::Result;
-use crate::options::{Options, Which};
+use crate::options::{Journal, Options, Which};
 
 /// A broker, and what must live as long as it.
 pub(crate) struct Opened {
@@ -27,7 +27,7 @@ pub(crate) struct Opened {
 pub(crate) enum At {
     Sqlite,
     Redis { url: String },
-    Rmq { url: String, queue_type: QueueType, pid: Option<u32> },
+    Rmq { url: String, queue_type: QueueType, journal: Journal, pid: Option<u32> },
 }
 
 /// A server of this run.
@@ -43,7 +43,9 @@ impl At {
         match self {
             Self::Sqlite => Self::Sqlite,
             Self::Redis { .. } => Self::Redis { url: near },
-            Self::Rmq { queue_type, pid, .. } => Self::Rmq { url: near, queue_type: *queue_type, pid: *pid },
+            Self::Rmq { queue_type, journal, pid, .. } => {
+                Self::Rmq { url: near, queue_type: *queue_type, journal: *journal, pid: *pid }
+            }
         }
     }
 
@@ -64,10 +66,13 @@ pub(crate) async fn open(options: &Options) -> Result<Opened> {
             let server = start(&[])?;
             (At::Redis { url: server.url() }, Private::Redis { _server: server })
         }
-        (Which::Rmq(queue_type), Some(url)) => (At::Rmq { url: url.clone(), queue_type, pid: None }, Private::None),
-        (Which::Rmq(queue_type), None) => {
+        (Which::Rmq(queue_type, journal), Some(url)) => {
+            (At::Rmq { url: url.clone(), queue_type, journal, pid: None }, Private::None)
+        }
+        (Which::Rmq(queue_type, journal), None) => {
             let server = quietly(Rabbit::start)?;
-            (At::Rmq { url: server.url(), queue_type, pid: Some(server.pid()) }, Private::Rmq { _server: server })
+            let at = At::Rmq { url: server.url(), queue_type, journal, pid: Some(server.pid()) };
+            (at, Private::Rmq { _server: server })
         }
     };
     let broker: Arc<dyn Broker> = match &at {
@@ -82,10 +87,11 @@ pub(crate) async fn connect(at: &At) -> Result<Arc<dyn Broker>> {
     match at {
         At::Sqlite => Err("there is no server".into()),
         At::Redis { url } => Ok(Arc::new(RedisOptions::new(url).open().await?)),
-        // A prefix for each type, so that one server may have both.
-        At::Rmq { url, queue_type, .. } => {
-            let prefix = format!("goose-bench-{queue_type:?}").to_lowercase();
-            Ok(Arc::new(RmqOptions::new(url).prefix(prefix).queue_type(*queue_type).open().await?))
+        // A prefix for each kind, so that one server may have all.
+        At::Rmq { url, queue_type, journal, .. } => {
+            let prefix = format!("goose-bench-{queue_type:?}-journal-{journal:?}").to_lowercase();
+            let options = RmqOptions::new(url).prefix(prefix).queue_type(*queue_type);
+            Ok(Arc::new(options.journal(*journal == Journal::Kept).open().await?))
         }
     }
 }

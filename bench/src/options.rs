@@ -14,7 +14,8 @@ How fast a broker is, through client and worker as users have them, beside a raw
 
 usage: goose-bench [--broker NAME] [options]
 
-  --broker NAME    sqlite, redis, rmq (classic queues) or rmq-quorum; sqlite by default
+  --broker NAME    sqlite, redis, rmq (classic queues), rmq-quorum, or rmq-journal (classic queues with a
+                   journal); sqlite by default
   --url URL        a server that is there already; by default one is started and ended with the run
   --jobs N         jobs per figure, 1000 or more; 200000 by default
   --rounds N       how often each figure is taken; the median counts; 3 by default
@@ -35,14 +36,22 @@ GOOSE_RABBITMQ_SERVER=COMMAND that instead of rabbitmq-server.";
 pub(crate) enum Which {
     Sqlite,
     Redis,
-    Rmq(QueueType),
+    Rmq(QueueType, Journal),
 }
 
-const NAMES: [(Which, &str); 4] = [
+/// Whether waiting jobs can be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Journal {
+    No,
+    Kept,
+}
+
+const NAMES: [(Which, &str); 5] = [
     (Which::Sqlite, "sqlite"),
     (Which::Redis, "redis"),
-    (Which::Rmq(QueueType::Classic), "rmq"),
-    (Which::Rmq(QueueType::Quorum), "rmq-quorum"),
+    (Which::Rmq(QueueType::Classic, Journal::No), "rmq"),
+    (Which::Rmq(QueueType::Quorum, Journal::No), "rmq-quorum"),
+    (Which::Rmq(QueueType::Classic, Journal::Kept), "rmq-journal"),
 ];
 
 impl fmt::Display for Which {
@@ -154,7 +163,7 @@ mod tests {
     #[test]
     fn mistakes_say_what_to_do() {
         for (line, message) in [
-            ("--broker rabbit", "no broker \"rabbit\"; there is sqlite, redis, rmq, rmq-quorum"),
+            ("--broker rabbit", "no broker \"rabbit\"; there is sqlite, redis, rmq, rmq-quorum, rmq-journal"),
             ("--jobs", "--jobs needs a value"),
             ("--jobs 0x", "--jobs needs a number greater than zero, not \"0x\""),
             ("--jobs 10", "--jobs 10 is too few to measure, give 1000 or more"),

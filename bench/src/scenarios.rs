@@ -162,12 +162,12 @@ impl Bench<'_> {
 
 async fn raw(probe: &Probe, work: Work, jobs: u32) -> Result<Cost> {
     if matches!(work, Work::Drain { .. }) {
-        probe.enqueue(2, BULK_CALL, jobs).await?;
+        probe.enqueue(probe.bulk_callers(), BULK_CALL, jobs).await?;
     }
     let stretch = Stretch::begin(Some(probe)).await?;
     match work {
         Work::Callers(callers) => probe.enqueue(callers, 1, jobs).await?,
-        Work::Bulk => probe.enqueue(2, BULK_CALL, jobs).await?,
+        Work::Bulk => probe.enqueue(probe.bulk_callers(), BULK_CALL, jobs).await?,
         Work::Drain { running, held } => probe.drain(running + held).await?,
     }
     let cost = stretch.end(Some(probe), jobs).await?;

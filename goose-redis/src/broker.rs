@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goose_core::broker::capability::{DeadJob, DeadJobs, EnqueuedJobs, PausedQueues, ScheduledJobs, Statistics};
 use goose_core::broker::{Broker, Consumer, ConsumerOptions, EnqueueVerdict};
@@ -20,12 +20,35 @@ use crate::names::Names;
 use crate::server_clock::ServerClock;
 use crate::session::{self, Session};
 
-/// How long closing waits for the sessions to end in good order.
+/// How long closing waits for the sessions to end in good order, and for the answers to enqueues that are under way.
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
 
 /// The Redis broker: a handle to one server, to a primary found by Sentinels, or to a cluster.
 ///
 /// Cloning is cheap and shares the connections. Connections heal by themselves for as long as the broker lives.
+///
+/// It has all optional powers. Several of them have methods of the same name (`size`, `find`, `delete`, `purge`), so they are
+/// called through their trait, or through what [`Broker::dead_jobs`] and its like return:
+///
+/// ```no_run
+/// # async fn f() -> goose_core::Result<()> {
+/// use goose_core::QueueName;
+/// use goose_core::broker::capability::{DeadJobs, JobFilter, Page, PausedQueues};
+/// use goose_redis::RedisBroker;
+///
+/// let broker = RedisBroker::connect("redis://localhost").await?;
+/// for dead in DeadJobs::find(&broker, &JobFilter::default(), Page::first(20)).await?.items {
+///     println!("{} of {}: {}", dead.id, dead.queue, dead.reason.detail);
+///     DeadJobs::replay(&broker, dead.id).await?; // or `delete`
+/// }
+/// let queue = QueueName::new("mail")?;
+/// PausedQueues::pause(&broker, &queue).await?;
+/// PausedQueues::resume(&broker, &queue).await?;
+/// for complaint in broker.check_consistency().await? {
+///     eprintln!("{complaint}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RedisBroker {
     pub(crate) inner: Arc<Inner>,
@@ -85,24 +108,31 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    /// A session was found dead while this process was stopped or cut off: others have its jobs. It goes on
-    /// under a new identity, and nothing it held counts any more. `lost` is the identity that was found dead: beats and
-    /// fetches both find it, and only the first of them may act.
-    pub(crate) async fn renew_lost(&self, session: &Arc<Session>, lost: &str) {
+    /// A session was found dead in a queue while this process was stopped or cut off: others have its jobs. It goes on
+    /// there under a new identity, and nothing it held there counts any more. `lost` is the identity that was found
+    /// dead: beats and fetches both find it, and only the first of them may act.
+    pub(crate) async fn renew_lost(&self, session: &Arc<Session>, queue: usize, lost: &str) {
         let _one_at_a_time = session.renewing.lock().await;
-        if session.is_over() || session.id() != lost {
+        if session.is_over() || session.id(queue) != lost {
             return;
         }
-        let silent_for = session.last_renewal();
-        session.let_go();
+        let silent_for = session.last_renewal_in(queue);
+        session.let_go(queue);
+        let name = session.queues.get(queue).map(|(name, _)| name.as_str());
+        let cause = match silent_for >= session.lease {
+            true => "the lease was not renewed in time",
+            false => "the keys were deleted, or a failover lost them",
+        };
         tracing::warn!(
+            queue = name,
             ?silent_for,
-            "lost the claims of this process: its lease is gone, because it was not renewed in time or its keys were deleted"
+            cause,
+            "lost the claims of this process in a queue; its jobs there run again elsewhere, and their ends here do not count"
         );
         // Taken on when it is open: until then a fetch still goes by the old one, and gets nothing.
-        let id = session::new_id();
-        match lease::open(self, session, &id, Lane::Beat).await {
-            Ok(()) => session.take_on(id),
+        let (id, began) = (session::new_id(), Instant::now());
+        match lease::open_in(self, session, queue, &id, Lane::Beat).await {
+            Ok(()) => session.take_on(queue, id, began),
             Err(error) => {
                 self.note_error(&error);
                 session.fail(error);
@@ -159,7 +189,7 @@ impl Broker for RedisBroker {
             self.inner.check_open()?;
             let session = Arc::new(Session::new(options, self.inner.options.lease, &self.inner.names));
             // Not with the short limit of heartbeats: nobody is held up by this but the caller.
-            lease::open(&self.inner, &session, &session.id(), Lane::Data).await?;
+            lease::open(&self.inner, &session).await?;
             self.inner.sessions.lock().push(Arc::clone(&session));
             let consumer = RedisConsumer::start(Arc::clone(&self.inner), session);
             Ok(Box::new(consumer) as Box<dyn Consumer>)
@@ -174,7 +204,13 @@ impl Broker for RedisBroker {
             // All at the same time, for each waits a while for a server that is away.
             let begin = |session| crate::consumer::begin_stop(&self.inner, session);
             let stops: Vec<_> = self.inner.sessions().iter().filter_map(begin).collect();
-            let _ = self.inner.link.spawn(Box::pin(wait_for(stops))).await;
+            let intake = self.inner.intake.clone();
+            let ends = async move {
+                let flush = tokio::time::timeout(STOPS_WITHIN, intake.flush());
+                // What is not answered by then is told as unknown to whoever waits for it.
+                let _ = tokio::join!(wait_for(stops), flush);
+            };
+            let _ = self.inner.link.spawn(Box::pin(ends)).await;
             self.inner.link.close().await;
             Ok(())
         })

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use goose_core::{BoxFuture, Result};
+use goose_core::{BoxFuture, ErrorKind, Result};
 
 use crate::broker::Inner;
 use crate::fetch::{Found, fetch};
@@ -21,26 +22,75 @@ const UNDER_WAY: usize = 3;
 const FEW: usize = 8;
 const MANY: usize = 32;
 
-/// A call, which answers what it found, and the identity of the session that asked.
-type Call<'a> = BoxFuture<'a, (String, Result<Found>)>;
+/// A call, how many jobs it may bring, and since when it is on its way.
+struct Call<'a> {
+    want: usize,
+    since: Instant,
+    answer: BoxFuture<'a, Result<Found>>,
+}
 
 /// The calls of a session that are on their way.
 pub(crate) struct Calls<'a> {
     inner: &'a Inner,
     session: &'a Session,
-    /// How many jobs each may bring, the first one first.
-    under_way: VecDeque<(usize, Call<'a>)>,
+    /// The first one first.
+    under_way: VecDeque<Call<'a>>,
     /// The last answer brought all that it might: there are more.
     is_flowing: bool,
     /// The most calls at once. On a cluster a fetch of several queues is several calls already.
     most: usize,
+    pace: Pace,
+}
+
+/// How many jobs to ask for in one call: fewer after an answer that did not come in time, for the link may be too slow for
+/// large jobs, and more again when answers are quick.
+#[derive(Debug)]
+struct Pace {
+    at_most: usize,
+    /// An answer is quick when it comes within this.
+    quick: Duration,
+}
+
+impl Pace {
+    fn new(limit: Duration) -> Self {
+        Self { at_most: MOST, quick: limit / 4 }
+    }
+
+    /// Several calls at once would take each other's share of the link.
+    fn is_slow(&self) -> bool {
+        self.at_most < MOST
+    }
+
+    fn timed_out(&mut self, want: usize) {
+        let fewer = (want / 2).max(1);
+        if fewer < self.at_most {
+            self.at_most = fewer;
+            tracing::warn!(
+                asked_for = want,
+                now = fewer,
+                "no answer to a fetch in time, asking for fewer jobs at once"
+            );
+        }
+    }
+
+    fn answered(&mut self, want: usize, brought: usize, after: Duration) {
+        if self.is_slow() && brought > 0 && brought >= want && after <= self.quick {
+            self.at_most = (self.at_most * 2).min(MOST);
+        }
+    }
 }
 
 impl<'a> Calls<'a> {
     pub(crate) fn of(inner: &'a Inner, session: &'a Session) -> Self {
         let is_one_call = session.queues.len() == 1 || !inner.link.topology().is_cluster();
         let most = if is_one_call { UNDER_WAY } else { 1 };
-        Self { inner, session, under_way: VecDeque::new(), is_flowing: false, most }
+        let pace = Pace::new(inner.options.command_timeout);
+        Self { inner, session, under_way: VecDeque::new(), is_flowing: false, most, pace }
+    }
+
+    /// Whether each call asks all queues, so that one worker can be relied on to wake at the time of the next due job.
+    pub(crate) fn are_of_all_queues(&self) -> bool {
+        self.most > 1
     }
 
     pub(crate) fn are_under_way(&self) -> bool {
@@ -50,9 +100,9 @@ impl<'a> Calls<'a> {
     /// Asks for what is wanted and not on its way yet; when that `must` be, also for nothing. Answers whether it still must:
     /// there may be no room for one more call.
     pub(crate) fn begin(&mut self, mut must: bool) -> bool {
-        while self.under_way.len() < self.most {
-            let coming: usize = self.under_way.iter().map(|(want, _)| want).sum();
-            let mut missing = self.session.wanted().saturating_sub(coming).min(MOST);
+        while self.under_way.len() < if self.pace.is_slow() { 1 } else { self.most } {
+            let coming: usize = self.under_way.iter().map(|call| call.want).sum();
+            let mut missing = self.session.wanted().saturating_sub(coming).min(self.pace.at_most);
             let is_worth_it = match self.under_way.len() {
                 0 => missing > 0,
                 _ => self.is_flowing && missing >= FEW,
@@ -65,28 +115,32 @@ impl<'a> Calls<'a> {
             }
             must = false;
             let (inner, session) = (self.inner, self.session);
-            let call = async move {
-                let id = session.id();
-                (id, fetch(inner, session, missing).await)
-            };
-            self.under_way.push_back((missing, Box::pin(call)));
+            let answer = Box::pin(fetch(inner, session, missing));
+            self.under_way.push_back(Call { want: missing, since: Instant::now(), answer });
         }
         must
     }
 
     /// The next answer. Never comes when no call is on its way.
-    pub(crate) async fn answer(&mut self) -> (String, Result<Found>) {
+    pub(crate) async fn answer(&mut self) -> Result<Found> {
         let (n, answer) = poll_fn(|cx| {
-            for (n, (_, call)) in self.under_way.iter_mut().enumerate() {
-                if let Poll::Ready(answer) = call.as_mut().poll(cx) {
+            for (n, call) in self.under_way.iter_mut().enumerate() {
+                if let Poll::Ready(answer) = call.answer.as_mut().poll(cx) {
                     return Poll::Ready((n, answer));
                 }
             }
             Poll::Pending
         })
         .await;
-        let want = self.under_way.remove(n).map_or(0, |(want, _)| want);
-        self.is_flowing = want > 0 && answer.1.as_ref().is_ok_and(|found| found.deliveries.len() >= want);
+        let (want, after) =
+            self.under_way.remove(n).map_or_else(Default::default, |call| (call.want, call.since.elapsed()));
+        let brought = answer.as_ref().map_or(0, |found| found.deliveries.len());
+        match &answer {
+            Ok(_) => self.pace.answered(want, brought, after),
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => self.pace.timed_out(want),
+            Err(_) => {}
+        }
+        self.is_flowing = want > 0 && brought >= want;
         answer
     }
 }

@@ -30,6 +30,13 @@ impl RedisBroker {
     /// It counts and reads no job, so it is cheap at any size and may be asked while workers go on: each queue
     /// is looked at in one step.
     ///
+    /// ```no_run
+    /// # async fn f(broker: goose_redis::RedisBroker) -> goose_core::Result<()> {
+    /// let complaints = broker.check_consistency().await?;
+    /// assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When the server cannot be asked, or sessions come and go faster than it can be.
     pub async fn check_consistency(&self) -> Result<Vec<String>> {

@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use fred::bytes::{BufMut, Bytes, BytesMut};
+#[cfg(feature = "fault-injection")]
+use goose_core::JobId;
 use goose_core::broker::EnqueueVerdict;
-use goose_core::{Error, ErrorKind, Job, JobId, Priority, QueueName, Result, Schedule, Timestamp};
+use goose_core::{Error, ErrorKind, Job, QueueName, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::again::again;
@@ -14,65 +17,25 @@ use crate::connection::{Lane, Link};
 use crate::encoding::{self, Kind};
 use crate::error::closed;
 use crate::names::Names;
+use crate::request::{Message, NewJob, Place, Request};
 use crate::scripts::{CHUNK, ENQUEUE};
 use crate::server_clock::ServerClock;
 
 /// The most bytes of one script call: beyond that the server's time per call would be felt by others.
 const MAX_BYTES: usize = 1 << 20;
 
+/// No server takes a `proto-max-bulk-len` of less.
+const LEAST_MAX_BULK_LEN: usize = 1 << 20;
+
 /// How many calls for one queue may be on their way while more full ones wait: the server works on one while the next
 /// is on its way to it and the answer to the one before on its way back. They take the same connection in their order,
 /// so jobs keep theirs, unless one has to be sent again.
 const UNDER_WAY: usize = 3;
 
-/// Jobs of one caller for one queue, encoded.
-pub(crate) struct Request {
-    queue: QueueName,
-    jobs: Vec<NewJob>,
-    bytes: usize,
-    since: Instant,
-    reply: oneshot::Sender<Result<()>>,
-}
-
-struct NewJob {
-    id: JobId,
-    value: Bytes,
-    place: Place,
-}
-
-enum Place {
-    End,
-    Front,
-    At(Timestamp),
-    /// Milliseconds, rounded up.
-    In(i64),
-}
-
-impl Place {
-    fn of(job: &Job) -> Self {
-        match job.schedule {
-            Schedule::At(time) => Self::At(time),
-            Schedule::In(delay) => Self::In(Timestamp::EPOCH.saturating_add(delay).as_millis()),
-            _ if job.priority == Priority::Front => Self::Front,
-            _ => Self::End,
-        }
-    }
-
-    /// As the script wants it; the end needs no words.
-    fn argument(&self) -> Option<Bytes> {
-        Some(match self {
-            Self::End => return None,
-            Self::Front => Bytes::from_static(b"f"),
-            Self::At(time) => format!("a{}", time.as_millis()).into(),
-            Self::In(millis) => format!("d{millis}").into(),
-        })
-    }
-}
-
 /// Where callers hand in jobs.
 #[derive(Debug, Clone)]
 pub(crate) struct Intake {
-    sender: mpsc::UnboundedSender<Request>,
+    sender: mpsc::UnboundedSender<Message>,
 }
 
 impl Intake {
@@ -90,13 +53,17 @@ impl Intake {
     /// Hands in one job in its stored form.
     #[cfg(feature = "fault-injection")]
     pub(crate) async fn enqueue_value(&self, queue: &QueueName, id: JobId, value: Bytes) -> Result<()> {
-        let (reply, outcome) = oneshot::channel();
-        let bytes = value.len();
-        let jobs = vec![NewJob { id, value, place: Place::End }];
-        self.sender
-            .send(Request { queue: queue.clone(), jobs, bytes, since: Instant::now(), reply })
-            .map_err(|_| closed())?;
-        outcome.await.unwrap_or_else(|_| Err(closed()))
+        let (request, ticket) = Request::new(queue.clone(), vec![NewJob { id, value, place: Place::End }]);
+        self.sender.send(Message::Request(request)).map_err(|_| closed())?;
+        ticket.outcome().await
+    }
+
+    /// Waits until nothing waits and nothing is under way.
+    pub(crate) async fn flush(&self) {
+        let (reply, flushed) = oneshot::channel();
+        if self.sender.send(Message::Flush(reply)).is_ok() {
+            let _ = flushed.await;
+        }
     }
 
     /// Hands in jobs and waits for all verdicts.
@@ -117,17 +84,19 @@ impl Intake {
                     value: encoding::encode(&jobs[*i], Kind::Scheduled, since),
                     place: Place::of(&jobs[*i]),
                 };
-                let encoded: Vec<NewJob> = chunk.iter().map(encode).collect();
-                let bytes = encoded.iter().map(|job| job.value.len()).sum();
-                let (reply, outcome) = oneshot::channel();
-                let request = Request { queue: queue.clone(), jobs: encoded, bytes, since: Instant::now(), reply };
-                self.sender.send(request).map_err(|_| closed())?;
-                waiting.push((chunk, outcome));
+                let (request, ticket) = Request::new(queue.clone(), chunk.iter().map(encode).collect());
+                // What was handed in before this one has an outcome, even if all the rest has not.
+                let refused = self.sender.send(Message::Request(request)).is_err();
+                waiting.push((chunk, (!refused).then_some(ticket)));
             }
         }
         let mut outcomes: Vec<(Vec<usize>, Result<()>)> = Vec::new();
-        for (chunk, outcome) in waiting {
-            outcomes.push((chunk, outcome.await.unwrap_or_else(|_| Err(closed()))));
+        for (chunk, ticket) in waiting {
+            let outcome = match ticket {
+                Some(ticket) => ticket.outcome().await,
+                None => Err(closed()),
+            };
+            outcomes.push((chunk, outcome));
         }
         verdicts(&jobs, outcomes)
     }
@@ -177,10 +146,10 @@ fn verdicts(jobs: &[Job], outcomes: Vec<(Vec<usize>, Result<()>)>) -> Result<Vec
 }
 
 /// Batches what comes in, per queue, as long as anyone can still send.
-async fn serve(link: Arc<dyn Link>, names: Names, patience: Duration, mut inbox: mpsc::UnboundedReceiver<Request>) {
+async fn serve(link: Arc<dyn Link>, names: Names, patience: Duration, mut inbox: mpsc::UnboundedReceiver<Message>) {
     let mut lines: HashMap<QueueName, Line> = HashMap::new();
     let (done, mut finished) = mpsc::unbounded_channel::<(QueueName, bool)>();
-    let mut touched: Vec<QueueName> = Vec::new();
+    let (mut touched, mut flushes): (Vec<QueueName>, Vec<oneshot::Sender<()>>) = Default::default();
     loop {
         tokio::select! {
             biased;
@@ -192,22 +161,34 @@ async fn serve(link: Arc<dyn Link>, names: Names, patience: Duration, mut inbox:
                 }
                 touched.push(queue);
             }
-            request = inbox.recv() => {
-                let Some(request) = request else { return };
-                touched.push(request.queue.clone());
-                lines.entry(request.queue.clone()).or_default().push(request);
+            message = inbox.recv() => {
+                let Some(mut message) = message else { return };
                 // What came in at the same time goes out in the same call.
-                while let Ok(request) = inbox.try_recv() {
-                    if !touched.contains(&request.queue) {
-                        touched.push(request.queue.clone());
+                loop {
+                    match message {
+                        Message::Request(request) => {
+                            if !touched.contains(&request.queue) {
+                                touched.push(request.queue.clone());
+                            }
+                            lines.entry(request.queue.clone()).or_default().push(request);
+                        }
+                        Message::Flush(reply) => flushes.push(reply),
                     }
-                    lines.entry(request.queue.clone()).or_default().push(request);
+                    match inbox.try_recv() {
+                        Ok(next) => message = next,
+                        Err(_) => break,
+                    }
                 }
             }
         }
         for queue in touched.drain(..) {
             if let Some(line) = lines.get_mut(&queue) {
                 line.dispatch(&link, &names, &queue, &done);
+            }
+        }
+        if !flushes.is_empty() && lines.values().all(Line::is_idle) {
+            for flush in flushes.drain(..) {
+                let _ = flush.send(());
             }
         }
     }
@@ -226,6 +207,10 @@ struct Line {
 }
 
 impl Line {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
+    }
+
     fn push(&mut self, request: Request) {
         self.jobs += request.jobs.len();
         self.waiting.push_back(request);
@@ -242,6 +227,7 @@ impl Line {
         while !self.waiting.is_empty() && (self.under_way == 0 || may_follow(self)) {
             let batch = self.next_batch();
             self.under_way += 1;
+            batch.iter().for_each(|request| request.sent.store(true, Ordering::Release));
             let (link, names, queue, done) = (Arc::clone(link), names.clone(), queue.clone(), done.clone());
             let announce = !self.known;
             tokio::spawn(async move {
@@ -298,7 +284,8 @@ async fn send(
     let keys = names.queue(queue);
     let keys = vec![keys.jobs, keys.ready, keys.scheduled, keys.wake, keys.meta];
     let args = arguments(batch);
-    let new = link.eval(Lane::Data, &ENQUEUE, keys, args).await?;
+    let largest = batch.iter().flat_map(|request| &request.jobs).map(|job| job.value.len()).max().unwrap_or(0);
+    let new = link.eval(Lane::Data, &ENQUEUE, keys, args).await.map_err(|error| too_large(error, largest))?;
     // Everything was deleted since we told. The jobs are in, whatever comes of this.
     if !announce
         && matches!(new.into_int(), Ok(1))
@@ -307,6 +294,16 @@ async fn send(
         tracing::warn!(%queue, error = format!("{error:#}"), "cannot tell the server again that there is this queue");
     }
     Ok(())
+}
+
+/// A server that is sent a value longer than it takes closes the connection, as a rule before its words are read.
+fn too_large(error: Error, largest: usize) -> Error {
+    let may_be_it = matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Misconfigured);
+    if !may_be_it || largest < LEAST_MAX_BULK_LEN {
+        return error;
+    }
+    let advice = format!("a job has {largest} bytes: check that the server's proto-max-bulk-len is more than that");
+    Error::new(error.kind(), format!("{}; {advice}", error.message())).with_source(error)
 }
 
 /// The jobs as the script wants them: those that go to the end first.

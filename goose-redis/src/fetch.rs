@@ -35,7 +35,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let mut late = Vec::new();
     while !session.is_over() {
         woken = calls.begin(woken);
-        let (id, found) = tokio::select! {
+        let found = tokio::select! {
             biased;
             answer = calls.answer() => answer,
             () = session.hunger() => continue,
@@ -59,9 +59,16 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
                     settle::hand_back(&inner, &session, &paused).await;
                 }
             }
-            Ok(Found { lost: true, .. }) => inner.renew_lost(&session, &id).await,
+            Ok(Found { lost, .. }) if !lost.is_empty() => {
+                for (queue, id) in lost {
+                    inner.renew_lost(&session, queue, &id).await;
+                }
+            }
             // Whoever was told of a time and does not sleep until then must tell the server so, by another call: see the script.
-            Ok(found) if session.wanted() == 0 || calls.are_under_way() => woken |= found.next_due.is_some(),
+            // On a cluster nobody relies on us.
+            Ok(found) if session.wanted() == 0 || calls.are_under_way() => {
+                woken |= found.next_due.is_some() && calls.are_of_all_queues();
+            }
             Ok(Found { next_due, now, .. }) => {
                 let until_due = next_due.map_or(Duration::MAX, |due| due.since(now));
                 match sleeper.start(&inner).await {
@@ -82,7 +89,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
         }
     }
     while calls.are_under_way() {
-        if let (_, Ok(found)) = calls.answer().await {
+        if let Ok(found) = calls.answer().await {
             late.extend(found.deliveries);
         }
     }
@@ -107,12 +114,13 @@ pub(crate) struct Found {
     pub(crate) deliveries: Vec<Delivery>,
     next_due: Option<Timestamp>,
     now: Timestamp,
-    lost: bool,
+    /// Where the session was found dead, and under which id.
+    lost: Vec<(usize, String)>,
 }
 
 impl Found {
     fn nothing() -> Self {
-        Self { deliveries: Vec::new(), next_due: None, now: Timestamp::EPOCH, lost: false }
+        Self { deliveries: Vec::new(), next_due: None, now: Timestamp::EPOCH, lost: Vec::new() }
     }
 
     /// Adds what another call found.
@@ -120,7 +128,7 @@ impl Found {
         self.deliveries.extend(other.deliveries);
         self.next_due = self.next_due.into_iter().chain(other.next_due).min();
         self.now = self.now.max(other.now);
-        self.lost |= other.lost;
+        self.lost.extend(other.lost);
     }
 }
 
@@ -136,17 +144,23 @@ pub(crate) async fn fetch(inner: &Inner, session: &Session, wanted: usize) -> Re
     // call puts it back for others if there is something to do.
     let has_parts = quotas.iter().sum::<usize>() <= wanted;
     let asked = (0..quotas.len()).filter(|queue| has_parts && (quotas[*queue] > 0 || wanted == 0));
-    let parts = together(asked.map(async |queue| fetch_group(inner, session, &[queue], quotas[queue], &quotas).await));
+    let parts =
+        together(asked.map(async |queue| (queue, fetch_group(inner, session, &[queue], quotas[queue], &quotas).await)));
     let (mut found, mut trouble) = (Found::nothing(), None);
-    for part in parts.await {
+    let mut has_more = vec![true; quotas.len()];
+    for (queue, part) in parts.await {
         match part {
-            Ok(part) => found.join(part),
+            Ok(part) => {
+                // Whoever gave less than its part has no more now.
+                has_more[queue] = part.deliveries.len() >= quotas[queue];
+                found.join(part);
+            }
             Err(error) => trouble = Some(error),
         }
     }
-    for queue in 0..quotas.len() {
+    for (queue, has_more) in has_more.into_iter().enumerate() {
         let left = wanted.saturating_sub(found.deliveries.len());
-        if left > 0 && trouble.is_none() {
+        if left > 0 && has_more && trouble.is_none() {
             match fetch_group(inner, session, &[queue], left, &quotas).await {
                 Ok(more) => found.join(more),
                 Err(error) => trouble = Some(error),
@@ -175,8 +189,9 @@ async fn fetch_group(
     // A number of its own for each call, for its places are counted from one; and before the session's id is looked at,
     // so that a session that begins in between does not take the claims for its own.
     let fetch = session.next_fetch();
-    let asked = ask(inner, session, fetch, group, want, quotas).await;
-    let (mut found, jobs) = match asked.and_then(|reply| read(reply, fetch, group)) {
+    let ids = session.ids();
+    let asked = ask(inner, session, (fetch, &ids), group, want, quotas).await;
+    let (mut found, jobs) = match asked.and_then(|reply| read(reply, fetch, group, &ids)) {
         Ok(answer) => answer,
         Err(error) => {
             // What may have been executed, or may still be, is looked for.
@@ -186,7 +201,10 @@ async fn fetch_group(
             return Err(error);
         }
     };
-    session.held.lock().answered(fetch, jobs.len());
+    session.held.lock().answered(fetch, blocks(&jobs));
+    if !jobs.is_empty() {
+        session.saw(jobs.len(), jobs.iter().map(|job| job.value.len()).sum());
+    }
     inner.clock.heard(found.now);
     found.deliveries.reserve(jobs.len());
     for job in jobs {
@@ -200,43 +218,48 @@ async fn fetch_group(
 async fn ask(
     inner: &Inner,
     session: &Session,
-    fetch: u64,
+    (fetch, ids): (u64, &[String]),
     group: &[usize],
     want: usize,
     quotas: &[usize],
 ) -> Result<Reply> {
     let mut keys = Vec::with_capacity(group.len() * 7);
-    let claims = session.claims();
     let lease = session.lease.as_millis().to_string().into();
     // Who asks each queue for itself cannot tell one that its hands are full with the jobs of another.
     let watch = if group.len() == session.queues.len() { WATCH } else { Duration::ZERO };
     let watch = watch.as_millis().to_string().into();
-    let mut args: Vec<Bytes> = vec![want.to_string().into(), fetch_token(fetch).into(), lease, watch];
+    let piece = session.piece().to_string().into();
+    let mut args: Vec<Bytes> = vec![want.to_string().into(), fetch_token(fetch).into(), lease, watch, piece];
     for queue in group {
         let (_, k) = &session.queues[*queue];
-        keys.extend(
-            [&k.jobs, &k.ready, &k.scheduled, &k.wake, &k.meta, &k.recoveries, &claims[*queue]].map(Bytes::clone),
-        );
+        let claims = k.claims(&ids[*queue]);
+        keys.extend([&k.jobs, &k.ready, &k.scheduled, &k.wake, &k.meta, &k.recoveries, &claims].map(Bytes::clone));
         args.push(quotas[*queue].min(want).to_string().into());
     }
     inner.link.eval(Lane::Data, &FETCH, keys, args).await
 }
 
 /// Reads the answer to a fetch: what was found, and the jobs of the deliveries as they came.
-fn read(reply: Reply, fetch: u64, group: &[usize]) -> Result<(Found, Vec<RawJob>)> {
+fn read(reply: Reply, fetch: u64, group: &[usize], ids: &[String]) -> Result<(Found, Vec<RawJob>)> {
     let (mut found, mut jobs) = (Found::nothing(), Vec::new());
     let mut fields = reply.into_array()?.into_iter();
     let mut next = || fields.next().ok_or_else(too_short);
     found.now = Timestamp::from_millis(next()?.into_int()?);
     let due = next()?.into_text()?;
     found.next_due = due.parse().ok().map(Timestamp::from_millis);
-    found.lost = next()?.into_int()? == 1;
+    let queue_of = |number: Reply| {
+        let number = usize::try_from(number.into_int()?).ok();
+        number.and_then(|number| group.get(number.checked_sub(1)?)).copied().ok_or_else(too_short)
+    };
+    for number in next()?.into_array()? {
+        let queue = queue_of(number)?;
+        found.lost.push((queue, ids[queue].clone()));
+    }
     let mut place = 0;
     while let Ok(block) = next() {
         let mut parts = block.into_array()?.into_iter();
         let mut part = || parts.next().ok_or_else(too_short);
-        let number = usize::try_from(part()?.into_int()?).ok();
-        let queue = number.and_then(|number| group.get(number - 1)).copied().ok_or_else(too_short)?;
+        let queue = queue_of(part()?)?;
         let (ids, values) = (part()?.into_bytes()?, part()?.into_array()?);
         let (mut dues, mut recoveries) = (part()?.into_array()?.into_iter(), part()?.into_array()?.into_iter());
         jobs.reserve(values.len());
@@ -258,6 +281,12 @@ fn read(reply: Reply, fetch: u64, group: &[usize]) -> Result<(Found, Vec<RawJob>
         }
     }
     Ok((found, jobs))
+}
+
+/// How many jobs of which queues, in their order.
+fn blocks(jobs: &[RawJob]) -> Vec<(u16, u16)> {
+    let of_one = jobs.chunk_by(|a, b| a.claim.queue == b.claim.queue);
+    of_one.map(|jobs| (jobs[0].claim.queue, u16::try_from(jobs.len()).unwrap_or(u16::MAX))).collect()
 }
 
 fn too_short() -> Error {
@@ -288,8 +317,12 @@ impl RawJob {
                 let queue = &session.queues[usize::from(self.claim.queue)].0;
                 match settle::bury_raw(inner, session, self.claim, self.value, &reason).await {
                     Ok(()) => session.options.observer.observe(&Event::Died { id, queue, job: None, reason: &reason }),
-                    // It stays claimed until the session ends, and is buried by whoever claims it next.
+                    // It goes back with the next beat, and is buried by whoever claims it next.
                     Err(error) => {
+                        let mut held = session.held.lock();
+                        held.ended(self.claim);
+                        held.left_behind();
+                        drop(held);
                         tracing::warn!(job.id = %id, error = format!("{error:#}"), "cannot bury a job that cannot be decoded")
                     }
                 }

@@ -31,11 +31,36 @@ enum Fetch {
 struct Claims {
     places: Vec<u64>,
     left: usize,
+    /// Which queues the places are of: each with how many, in their order.
+    blocks: Vec<(u16, u16)>,
 }
 
 impl Claims {
-    fn all(count: usize) -> Self {
-        Self { places: vec![u64::MAX; count.div_ceil(64)], left: count }
+    fn all(blocks: Vec<(u16, u16)>) -> Self {
+        let count = blocks.iter().map(|(_, count)| usize::from(*count)).sum();
+        Self { places: vec![u64::MAX; usize::div_ceil(count, 64)], left: count, blocks }
+    }
+
+    fn end(&mut self, place: u16) {
+        if let Some((bits, bit)) = self.bit(place)
+            && *bits & bit != 0
+        {
+            *bits &= !bit;
+            self.left -= 1;
+        }
+    }
+
+    /// Those of one queue have ended.
+    fn end_all_of(&mut self, queue: usize) {
+        let mut place = 0;
+        for (of, count) in self.blocks.clone() {
+            for _ in 0..count {
+                place += 1;
+                if usize::from(of) == queue {
+                    self.end(place);
+                }
+            }
+        }
     }
 
     fn bit(&mut self, place: u16) -> Option<(&mut u64, u64)> {
@@ -49,12 +74,12 @@ impl Held {
         self.fetches.insert(fetch, Fetch::UnderWay);
     }
 
-    /// A fetch was answered with so many jobs.
-    pub(crate) fn answered(&mut self, fetch: u64, count: usize) {
-        if count == 0 {
+    /// A fetch was answered with so many jobs of these queues, in this order.
+    pub(crate) fn answered(&mut self, fetch: u64, blocks: Vec<(u16, u16)>) {
+        if blocks.is_empty() {
             self.fetches.remove(&fetch);
         } else {
-            self.fetches.insert(fetch, Fetch::Answered(Claims::all(count)));
+            self.fetches.insert(fetch, Fetch::Answered(Claims::all(blocks)));
         }
     }
 
@@ -72,14 +97,9 @@ impl Held {
     /// A claim has ended.
     pub(crate) fn ended(&mut self, claim: Claim) {
         let Some(Fetch::Answered(claims)) = self.fetches.get_mut(&claim.fetch) else { return };
-        if let Some((bits, bit)) = claims.bit(claim.place)
-            && *bits & bit != 0
-        {
-            *bits &= !bit;
-            claims.left -= 1;
-            if claims.left == 0 {
-                self.fetches.remove(&claim.fetch);
-            }
+        claims.end(claim.place);
+        if claims.left == 0 {
+            self.fetches.remove(&claim.fetch);
         }
     }
 
@@ -93,10 +113,15 @@ impl Held {
         }
     }
 
-    /// Nothing that was held counts any more.
-    pub(crate) fn let_go(&mut self) {
-        self.fetches.retain(|_, fetch| matches!(fetch, Fetch::UnderWay));
-        self.search_until = None;
+    /// Nothing that was held in a queue counts any more.
+    pub(crate) fn let_go(&mut self, queue: usize) {
+        self.fetches.retain(|_, fetch| match fetch {
+            Fetch::UnderWay => true,
+            Fetch::Answered(claims) => {
+                claims.end_all_of(queue);
+                claims.left > 0
+            }
+        });
     }
 
     /// Whether there may be claims of which we do not know: of a lost fetch, or because there is another connection, which
@@ -131,7 +156,7 @@ mod tests {
         held.begin(1);
         held.begin(2);
         assert!(!held.is_orphan(claim(1, 1)));
-        held.answered(1, 130);
+        held.answered(1, vec![(0, 130)]);
         for place in [1, 64, 65, 130] {
             assert!(!held.is_orphan(claim(1, place)), "{place}");
             held.ended(claim(1, place));
@@ -145,9 +170,22 @@ mod tests {
         held.ended(claim(2, 1));
         assert!(held.is_orphan(claim(1, u16::MAX)) && !held.is_orphan(claim(2, 1)));
         // Of a session that was found dead only what is on its way may still come, under whichever name.
-        held.let_go();
+        held.let_go(0);
         assert!(held.is_orphan(claim(1, 2)) && !held.is_orphan(claim(2, 1)));
-        held.answered(2, 0);
+        held.answered(2, Vec::new());
+        assert!(held.fetches.is_empty());
+    }
+
+    #[test]
+    fn what_is_held_in_one_queue_is_let_go_without_the_others() {
+        let mut held = Held::default();
+        held.begin(1);
+        held.answered(1, vec![(2, 70), (0, 3)]);
+        held.let_go(1);
+        held.let_go(2);
+        assert!(held.is_orphan(claim(1, 1)) && held.is_orphan(claim(1, 70)));
+        assert!(!held.is_orphan(claim(1, 71)) && !held.is_orphan(claim(1, 73)));
+        held.let_go(0);
         assert!(held.fetches.is_empty());
     }
 
@@ -156,7 +194,7 @@ mod tests {
         let mut held = Held::default();
         for fetch in 1..=3 {
             held.begin(fetch);
-            held.answered(fetch, 500);
+            held.answered(fetch, vec![(0, 500)]);
             (1..=500).for_each(|place| held.ended(claim(fetch, place)));
         }
         assert!(held.fetches.is_empty());

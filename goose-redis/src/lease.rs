@@ -26,34 +26,46 @@ const FEW: i64 = 50;
 /// How many dead sessions are taken over at the same time.
 const AT_ONCE: usize = 25;
 
-/// Opens a session on all its queues, under this identity. The lane says how long that may take.
-pub(crate) async fn open(inner: &Inner, session: &Session, id: &str, lane: Lane) -> Result<()> {
-    let began = Instant::now();
-    let description = description(session);
-    let names = session.queues.iter().map(|(queue, _)| Bytes::from(queue.as_str().to_owned())).collect();
-    inner.link.eval(lane, &SERVE, vec![inner.names.served()], names).await?;
+/// Opens a session on all its queues. Not with the short limit of heartbeats: nobody is held up by this but the caller.
+pub(crate) async fn open(inner: &Inner, session: &Session) -> Result<()> {
+    let (began, ids) = (Instant::now(), session.ids());
+    serve_all(inner, session, Lane::Data).await?;
     // All queues at once, here and below: one after the other would take as many round trips, and a slow link with many
     // queues more time than a lease lasts.
-    let opens = session.queues.iter().map(|(_, keys)| {
-        let args = vec![id.to_owned().into(), millis(session.lease), description.clone()];
-        inner.link.eval(lane, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args)
-    });
-    for reply in together(opens).await {
-        inner.clock.heard(Timestamp::from_millis(reply?.into_int()?));
-    }
-    session.renew(began);
+    let opens = ids.iter().enumerate().map(|(queue, id)| open_queue(inner, session, queue, id, Lane::Data));
+    together(opens).await.into_iter().collect::<Result<()>>()?;
+    (0..ids.len()).for_each(|queue| session.renew(queue, began));
+    Ok(())
+}
+
+/// Opens a session on one of its queues, under this identity. The lane says how long that may take.
+pub(crate) async fn open_in(inner: &Inner, session: &Session, queue: usize, id: &str, lane: Lane) -> Result<()> {
+    serve_all(inner, session, lane).await?;
+    open_queue(inner, session, queue, id, lane).await
+}
+
+/// Says that the queues have a session.
+async fn serve_all(inner: &Inner, session: &Session, lane: Lane) -> Result<()> {
+    let names = session.queues.iter().map(|(queue, _)| Bytes::from(queue.as_str().to_owned())).collect();
+    inner.link.eval(lane, &SERVE, vec![inner.names.served()], names).await.map(drop)
+}
+
+async fn open_queue(inner: &Inner, session: &Session, queue: usize, id: &str, lane: Lane) -> Result<()> {
+    let (_, keys) = &session.queues[queue];
+    let args = vec![id.to_owned().into(), millis(session.lease), description(session)];
+    let reply = inner.link.eval(lane, &OPEN, vec![keys.leases.clone(), keys.claims(id)], args).await?;
+    inner.clock.heard(Timestamp::from_millis(reply.into_int()?));
     Ok(())
 }
 
 /// Ends a session in good order on all its queues, and wakes somebody else where there is something to do: the marker may
 /// have woken us last.
 pub(crate) async fn close(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<()> {
-    let id = session.id();
-    let stops = session.queues.iter().map(|(_, keys)| {
+    let stops = session.queues.iter().zip(session.ids()).map(|((_, keys), id)| {
         let claims = keys.claims(&id);
         let keys = [&keys.leases, &claims, &keys.ready, &keys.scheduled, &keys.wake, &keys.meta];
         let keys = keys.map(Bytes::clone).to_vec();
-        inner.link.eval(Lane::Beat, &STOP, keys, vec![id.clone().into()])
+        inner.link.eval(Lane::Beat, &STOP, keys, vec![id.into()])
     });
     together(stops).await.into_iter().try_for_each(|reply| reply.map(drop))
 }
@@ -62,7 +74,7 @@ pub(crate) async fn close(inner: &Arc<Inner>, session: &Arc<Session>) -> Result<
 pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
     let interval = session.lease / BEATS_PER_LEASE;
     // The end of an id is random, in hexadecimal.
-    let id = session.id();
+    let id = session.id(0);
     let seed = id.get(id.len().saturating_sub(4)..).and_then(|end| usize::from_str_radix(end, 16).ok());
     let mut watch = Watch::new(seed.unwrap_or(0));
     // How many beats have failed in a row, and why the last one did.
@@ -101,10 +113,10 @@ pub(crate) async fn serve(inner: Arc<Inner>, session: Arc<Session>) {
 }
 
 async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) -> Result<()> {
-    let (id, began) = (session.id(), Instant::now());
+    let began = Instant::now();
     // What is wrong with one queue keeps nobody from recovering the jobs of another: all are asked at the same time, and
     // those that answer are looked at.
-    let (own, others) = tokio::join!(renew(inner, session, &id), look_elsewhere(inner, session, watch, &id));
+    let (own, others) = tokio::join!(renew(inner, session), look_elsewhere(inner, session, watch));
     let (mut looks, mut trouble) = (Vec::new(), None);
     for look in own.into_iter().chain(others) {
         match look {
@@ -130,16 +142,20 @@ async fn round(inner: &Arc<Inner>, session: &Arc<Session>, watch: &mut Watch) ->
 }
 
 /// Renews the lease on all queues of the session; returns who is late there.
-async fn renew(inner: &Arc<Inner>, session: &Arc<Session>, id: &str) -> Vec<Result<Look>> {
+async fn renew(inner: &Arc<Inner>, session: &Arc<Session>) -> Vec<Result<Look>> {
     // A connection that is made later than this is looked at with the next beat.
-    let (began, reconnects) = (Instant::now(), inner.link.health().reconnects);
-    let beats = session.queues.iter().map(|(queue, keys)| beat(inner, session, id, queue, keys));
-    let (mut alive, mut all_renewed) = (true, true);
+    let (began, reconnects, ids) = (Instant::now(), inner.link.health().reconnects, session.ids());
+    let beats = session.queues.iter().zip(&ids).map(|((queue, keys), id)| beat(inner, session, id, queue, keys));
+    let (mut lost, mut all_renewed) = (Vec::new(), true);
     let (mut looks, mut further) = (Vec::new(), Vec::new());
-    for answer in together(beats).await {
+    for (queue, answer) in together(beats).await.into_iter().enumerate() {
         match answer {
             Ok(beat) => {
-                alive &= beat.is_alive;
+                if beat.is_alive {
+                    session.renew(queue, began);
+                } else {
+                    lost.push(queue);
+                }
                 looks.push(Ok(beat.look));
                 further.push(beat.further);
             }
@@ -150,16 +166,15 @@ async fn renew(inner: &Arc<Inner>, session: &Arc<Session>, id: &str) -> Vec<Resu
             }
         }
     }
-    if !alive {
-        inner.renew_lost(session, id).await;
-    } else if all_renewed {
-        session.renew(began);
-        if let Err(error) = reconcile(inner, session, reconnects).await {
-            looks.push(Err(error));
-        }
+    all_renewed &= lost.is_empty();
+    for queue in lost {
+        inner.renew_lost(session, queue, &ids[queue]).await;
+    }
+    if all_renewed && let Err(error) = reconcile(inner, session, reconnects).await {
+        looks.push(Err(error));
     }
     let mut failures = Vec::new();
-    for (look, further) in looks.iter_mut().zip(further) {
+    for ((look, further), id) in looks.iter_mut().zip(further).zip(&ids) {
         if let Ok(look) = look
             && let Err(error) = look_further(inner, id, further, look).await
         {
@@ -212,7 +227,7 @@ async fn look_further(inner: &Inner, own: &str, further: i64, look: &mut Look) -
 
 /// Looks for late sessions of other queues: those that nobody serves any more must not keep the jobs of their last, dead
 /// session.
-async fn look_elsewhere(inner: &Inner, session: &Session, watch: &mut Watch, own: &str) -> Vec<Result<Look>> {
+async fn look_elsewhere(inner: &Inner, session: &Session, watch: &mut Watch) -> Vec<Result<Look>> {
     let mut looks = Vec::new();
     if watch.is_turn() {
         match inner.served_queues(Lane::Beat).await {
@@ -224,7 +239,7 @@ async fn look_elsewhere(inner: &Inner, session: &Session, watch: &mut Watch, own
         }
     }
     let suspects = watch.suspects().iter().map(async |queue| {
-        let late = late_from(inner, queue, own, 0, PAGE).await?;
+        let late = late_from(inner, queue, "", 0, PAGE).await?;
         Ok(Look { queue: queue.clone(), at: Instant::now(), late })
     });
     looks.extend(together(suspects).await);

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Reading order: [`RedisOptions`] says what to connect to, `connection` does it and owns the thread on which everything
-//! runs; `names` has every key, `scripts` every script, `encoding` the stored form of a job; `enqueue`, `fetch`,
+//! runs; `names` has every key, `scripts` every script, `encoding` the stored form of a job; `enqueue` (what is handed in is a `request`), `fetch`,
 //! `settle` and `lease` are the verbs, `watch` who is dead, `sleeper` what happens between fetches; `broker`, `consumer`
 //! and `session` the handles, `held` what a session has claimed; `capability` the optional powers; `consistency` counts
 //! everything.
@@ -31,6 +31,7 @@ mod held;
 mod lease;
 mod names;
 mod options;
+mod request;
 mod scripts;
 mod server_clock;
 mod session;

@@ -112,7 +112,8 @@ impl RedisOptions {
     }
 
     /// How long a silent worker keeps its jobs; 6 s by default, 100 ms to 1 h. It is renewed six times in that span,
-    /// and found dead at most half of the span after its end: with the default within 9 s of a kill, 8.5 s as a rule.
+    /// and found dead at most half of the span after its end, where somebody serves the queue: with the default within 9 s of a
+    /// kill, 8.5 s as a rule.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self

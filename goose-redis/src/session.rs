@@ -42,20 +42,36 @@ pub(crate) struct Session {
     stopped: AtomicBool,
     /// Behave as if the process had been killed.
     abandoned: AtomicBool,
+    /// How many jobs are about as many as one answer should have, going by the last one.
+    piece: AtomicUsize,
     /// Held while a new identity is made for one that was found dead.
     pub(crate) renewing: tokio::sync::Mutex<()>,
     /// The fetching task, for whoever must know that it has ended.
     fetching: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Debug)]
-struct State {
-    /// Who we are to the server: random, and another one after the session was lost.
+/// How many bytes an answer should have at most, and how many jobs are read at a time when nobody knows how large they are.
+/// A few at a time also where all are small: the next one may be large.
+const ANSWER_BYTES: usize = 1 << 20;
+const PIECES: std::ops::RangeInclusive<usize> = 1..=64;
+const FIRST_PIECE: usize = 16;
+
+/// Who we are in one queue. A lease can be lost in one of them, when the server of that one was out of reach, and
+/// all is well in the others.
+#[derive(Debug, Clone)]
+struct Identity {
+    /// Random, and another one after the session was found dead there.
     id: String,
     /// The first fetch under this id; claims of earlier ones are lost.
     first_fetch: u64,
     /// When the beat began that last renewed the lease.
     renewed: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    /// For each queue.
+    identities: Vec<Identity>,
     buffer: VecDeque<Delivery>,
     /// When something was last put there or taken.
     buffered_since: Option<Instant>,
@@ -67,11 +83,10 @@ struct State {
 
 impl Session {
     pub(crate) fn new(options: ConsumerOptions, lease: Duration, names: &Names) -> Self {
-        let queues = options.queues.names().map(|queue| (queue.clone(), names.queue(queue))).collect();
+        let queues: Vec<_> = options.queues.names().map(|queue| (queue.clone(), names.queue(queue))).collect();
+        let identity = Identity { id: new_id(), first_fetch: 0, renewed: Instant::now() };
         let state = State {
-            id: new_id(),
-            first_fetch: 0,
-            renewed: Instant::now(),
+            identities: vec![identity; queues.len()],
             buffer: VecDeque::new(),
             buffered_since: None,
             withheld: Vec::new(),
@@ -90,6 +105,7 @@ impl Session {
             ended: Notify::new(),
             stopped: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            piece: AtomicUsize::new(FIRST_PIECE),
             renewing: tokio::sync::Mutex::new(()),
             fetching: Mutex::new(None),
         }
@@ -129,11 +145,21 @@ impl Session {
     /// margin for the time between asking and starting.
     pub(crate) fn holds(&self, claim: Claim) -> bool {
         let state = self.state.lock();
-        claim.fetch >= state.first_fetch && state.renewed.elapsed() < self.lease * 5 / 6
+        state.identities.get(usize::from(claim.queue)).is_some_and(|identity| {
+            claim.fetch >= identity.first_fetch && identity.renewed.elapsed() < self.lease * 5 / 6
+        })
     }
 
+    /// How long ago the lease was renewed, where that is longest ago.
     pub(crate) fn last_renewal(&self) -> Duration {
-        self.state.lock().renewed.elapsed()
+        let oldest = self.state.lock().identities.iter().map(|identity| identity.renewed).min();
+        oldest.map_or(Duration::ZERO, |renewed| renewed.elapsed())
+    }
+
+    /// The same, in one queue.
+    pub(crate) fn last_renewal_in(&self, queue: usize) -> Duration {
+        let renewed = self.state.lock().identities.get(queue).map(|identity| identity.renewed);
+        renewed.map_or(Duration::ZERO, |renewed| renewed.elapsed())
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -210,14 +236,30 @@ impl Session {
         self.ended.notify_waiters();
     }
 
-    pub(crate) fn id(&self) -> String {
-        self.state.lock().id.clone()
+    /// Who we are in one queue.
+    pub(crate) fn id(&self, queue: usize) -> String {
+        self.state.lock().identities.get(queue).map(|identity| identity.id.clone()).unwrap_or_default()
+    }
+
+    /// Who we are in each queue.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.state.lock().identities.iter().map(|identity| identity.id.clone()).collect()
     }
 
     /// The claims key of each queue.
     pub(crate) fn claims(&self) -> Vec<Bytes> {
-        let id = self.id();
-        self.queues.iter().map(|(_, keys)| keys.claims(&id)).collect()
+        self.queues.iter().zip(self.ids()).map(|((_, keys), id)| keys.claims(&id)).collect()
+    }
+
+    /// How many jobs the server should read at a time.
+    pub(crate) fn piece(&self) -> usize {
+        self.piece.load(Ordering::Relaxed)
+    }
+
+    /// So many jobs had so many bytes.
+    pub(crate) fn saw(&self, jobs: usize, bytes: usize) {
+        let fit = ANSWER_BYTES / (bytes / jobs.max(1)).max(1);
+        self.piece.store(fit.clamp(*PIECES.start(), *PIECES.end()), Ordering::Relaxed);
     }
 
     pub(crate) fn shares(&self, total: usize) -> Vec<usize> {
@@ -275,22 +317,32 @@ impl Session {
         self.delivered.notify_one();
     }
 
-    pub(crate) fn renew(&self, renewed: Instant) {
-        self.state.lock().renewed = renewed;
+    /// The lease in a queue was renewed by a beat that began then.
+    pub(crate) fn renew(&self, queue: usize, renewed: Instant) {
+        if let Some(identity) = self.state.lock().identities.get_mut(queue) {
+            identity.renewed = renewed;
+        }
     }
 
-    /// The session was found dead: nothing it held counts any more.
-    pub(crate) fn let_go(&self) {
+    /// The session was found dead in a queue: nothing it held there counts any more.
+    pub(crate) fn let_go(&self, queue: usize) {
         let mut state = self.state.lock();
-        state.first_fetch = FETCHES.load(Ordering::Relaxed);
-        state.buffer.clear();
+        if let Some(identity) = state.identities.get_mut(queue) {
+            identity.first_fetch = FETCHES.load(Ordering::Relaxed);
+        }
+        let is_here =
+            |delivery: &Delivery| Claim::of(&delivery.receipt).is_some_and(|claim| usize::from(claim.queue) == queue);
+        state.buffer.retain(|delivery| !is_here(delivery));
         drop(state);
-        self.held.lock().let_go();
+        self.held.lock().let_go(queue);
     }
 
     /// A new identity, for one that was found dead.
-    pub(crate) fn take_on(&self, id: String) {
-        self.state.lock().id = id;
+    pub(crate) fn take_on(&self, queue: usize, id: String, renewed: Instant) {
+        if let Some(identity) = self.state.lock().identities.get_mut(queue) {
+            identity.id = id;
+            identity.renewed = renewed;
+        }
     }
 }
 

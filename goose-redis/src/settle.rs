@@ -139,7 +139,7 @@ pub(crate) fn epitaph(reason: &DeathReason) -> Bytes {
 /// One call; says of each end whether its claim held.
 async fn run(inner: &Inner, session: &Session, queue: usize, ends: &[&End]) -> Result<Vec<bool>> {
     let (_, k) = &session.queues[queue];
-    let claims = k.claims(&session.id());
+    let claims = k.claims(&session.id(queue));
     let keys = [&claims, &k.jobs, &k.ready, &k.scheduled, &k.dead, &k.epitaphs, &k.recoveries, &k.meta, &k.wake];
     // Done jobs come first, all in one value.
     let done = ends.iter().filter(|end| end.is_done()).count();
@@ -177,7 +177,8 @@ async fn run(inner: &Inner, session: &Session, queue: usize, ends: &[&End]) -> R
 async fn move_on(inner: &Inner, session: &Session, step: Move) -> Result<(), SettleError> {
     let Move { claim, to, verdict, value, delay } = step;
     let id = || Bytes::copy_from_slice(claim.id.as_bytes());
-    let claims = session.queues[usize::from(claim.queue)].1.claims(&session.id());
+    let from = usize::from(claim.queue);
+    let claims = session.queues[from].1.claims(&session.id(from));
     let move_it = async {
         let token = inner.link.command(Lane::Data, "HGET", Some(claims), vec![id()]).await?;
         if token.into_bytes().ok().as_deref() != Some(claim.token().as_bytes()) {
@@ -190,7 +191,7 @@ async fn move_on(inner: &Inner, session: &Session, step: Move) -> Result<(), Set
         let place = if delay == 0 { "f".to_owned() } else { format!("d{delay}") };
         inner.link.eval(Lane::Data, &ENQUEUE, keys, vec![Bytes::from_static(b"0"), id(), value, place.into()]).await?;
         let end = End { claim, verdict: b"M", delay: 0, value: Bytes::new(), reason: Bytes::from_static(verdict) };
-        let held = run(inner, session, usize::from(claim.queue), &[&end]).await?;
+        let held = run(inner, session, from, &[&end]).await?;
         Ok(held.first() == Some(&true))
     };
     match move_it.await {

@@ -237,7 +237,7 @@ async fn a_prioritised_job_stands_in_line_once() {
     let script = include_str!("../src/scripts/one_ready.lua");
     // With the generation that the job has.
     let same = "local value = redis.call('HVALS', KEYS[1])[1] \
-                local ARGV = { 'p', redis.call('HKEYS', KEYS[1])[1], string.sub(value, 2, 3) }\n";
+                local ARGV = { 'p', redis.call('HKEYS', KEYS[1])[1], string.sub(value, 2, 3), '' }\n";
     let mut words = vec!["EVAL".to_owned(), format!("{same}{script}"), "8".to_owned()];
     let kinds = ["jobs", "ready", "scheduled", "dead", "leases", "meta", "wake", "recoveries"];
     words.extend(kinds.map(|kind| format!("goose:{{q}}:{kind}")));

@@ -18,11 +18,12 @@ use crate::capability::Powers;
 use crate::dead::{self, Dead};
 use crate::enqueue;
 use crate::error::closed;
+use crate::journal::{self, Journal, Notes};
 use crate::log::Log;
 use crate::publisher::{Publisher, Restore};
 use crate::runtime::Runtime;
 use crate::stream::Wires;
-use crate::topology::Topology;
+use crate::topology::{Streams, Topology};
 use crate::{session, strays};
 
 /// How long closing waits for the sessions to end in good order.
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) log: Arc<Log>,
     pub(crate) dead: Arc<Dead>,
+    pub(crate) journal: Arc<Journal>,
     powers: Powers,
     /// Every open session, so that closing the broker stops them.
     sessions: Mutex<Vec<Arc<dyn OpenSession>>>,
@@ -95,7 +97,7 @@ impl RmqBroker {
         let control = open(Role::Control).await?;
         let (publish, consume) = tokio::join!(open(Role::Publish), open(Role::Consume));
         let links = Links { publish: publish?, consume: consume?, control };
-        let topology = Arc::new(Topology::new(Arc::clone(&links.control), &options, dead::stream_arguments()));
+        let topology = Arc::new(Topology::new(Arc::clone(&links.control), &options, streams()));
         let restore = Arc::clone(&topology) as Arc<dyn Restore>;
         let publisher = Publisher::new(Arc::clone(&links.publish), &options, restore, runtime.handle());
         let publisher = Arc::new(publisher);
@@ -105,9 +107,12 @@ impl RmqBroker {
             publisher: Arc::clone(&publisher),
             is_cluster: options.urls.len() > 1,
         };
-        let log = Log::new(wires.clone(), &topology.names);
+        let notes = Notes::new(wires.clone(), &topology.names);
+        let log = Log::new(wires.clone(), &topology.names, Arc::clone(&notes));
+        let journal = Journal::new(wires.clone(), Arc::clone(&topology), Arc::clone(&log), notes);
         let dead = Dead::new(wires.clone(), Arc::clone(&topology), Arc::clone(&log));
-        let powers = Powers::new(wires, Arc::clone(&topology), Arc::clone(&log), Arc::clone(&dead));
+        let powers =
+            Powers::new(wires, Arc::clone(&topology), Arc::clone(&log), Arc::clone(&dead), Arc::clone(&journal));
         let inner = Arc::new(Inner {
             options,
             runtime,
@@ -116,6 +121,7 @@ impl RmqBroker {
             publisher,
             log,
             dead,
+            journal,
             powers,
             sessions: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -123,6 +129,10 @@ impl RmqBroker {
         });
         Ok(Self { inner })
     }
+}
+
+fn streams() -> Streams {
+    Streams { dead: dead::stream_arguments(), journal: journal::stream_arguments() }
 }
 
 impl Inner {

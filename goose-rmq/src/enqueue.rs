@@ -71,7 +71,7 @@ impl Way {
             Schedule::In(delay) => (delay, now.saturating_add(delay)),
             _ => {
                 let rank = if job.priority == Priority::Front { Rank::Front } else { Rank::Normal };
-                return Self { path: Path::NOW, ticket: Ticket::now(rank, now) };
+                return Self { path: Path::NOW, ticket: Ticket::fresh(rank, job, now) };
             }
         };
         let path = delay::path(delay, Precision::Exact, delay::hop(queue_type));

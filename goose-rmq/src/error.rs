@@ -1,5 +1,5 @@
 //! Errors that more than one part of this crate answers. What the server says is put into our words in
-//! `connection::classify`.
+//! `amqp::lapin::classify`.
 
 use goose_core::{Error, ErrorKind};
 

@@ -15,13 +15,14 @@
 //! alive on a thread of our own (`runtime`); `topology` has every queue and exchange, `delay` the arithmetic of
 //! the cascade that delays jobs, `message` the stored form of a job; `enqueue` takes jobs in, `outbox` hands them to `publisher`, which
 //! sends and waits for confirms; `session`
-//! receives, holds and settles; `log` is the control log, on which pausing and deleting rest; `dead` the dead jobs;
+//! receives, holds and settles; `log` is the control log, on which pausing and deleting rest; `dead` the dead jobs; `journal` the journal of what waits;
 //! `capability` the optional powers; `broker` the handle.
 
 mod again;
 mod amqp;
 mod broker;
 mod capability;
+mod copy_id;
 mod dead;
 mod delay;
 mod enqueue;
@@ -29,6 +30,7 @@ mod error;
 #[cfg(feature = "fault-injection")]
 mod fault_injection;
 mod hooks;
+mod journal;
 mod log;
 mod message;
 mod options;

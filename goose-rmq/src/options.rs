@@ -52,6 +52,7 @@ pub struct RmqOptions {
     pub(crate) window: usize,
     pub(crate) max_recoveries: u32,
     pub(crate) consumer_timeout: Duration,
+    pub(crate) journal: bool,
     pub(crate) hooks: Hooks,
     #[cfg(feature = "tls")]
     pub(crate) root_certificates: Option<Vec<u8>>,
@@ -72,6 +73,7 @@ impl fmt::Debug for RmqOptions {
             .field("window", &self.window)
             .field("max_recoveries", &self.max_recoveries)
             .field("consumer_timeout", &self.consumer_timeout)
+            .field("journal", &self.journal)
             .field("hooks", &self.hooks)
             .finish_non_exhaustive()
     }
@@ -99,6 +101,7 @@ impl RmqOptions {
             window: 1024,
             max_recoveries: 3,
             consumer_timeout: Duration::from_secs(30 * 60),
+            journal: false,
             hooks: Hooks::default(),
             #[cfg(feature = "tls")]
             root_certificates: None,
@@ -173,7 +176,8 @@ impl RmqOptions {
     }
 
     /// How many jobs may wait for their confirm at the same time on each of the four channels that publish; 1,024 by default,
-    /// 1 to 65,535. More make nothing faster, fewer go easy on a server with little memory.
+    /// 1 to 65,535. More make nothing faster, fewer go easy on a server with little memory. What a queue has
+    /// taken in without a word for a second does not count.
     pub fn window(mut self, jobs: usize) -> Self {
         self.window = jobs;
         self
@@ -191,6 +195,17 @@ impl RmqOptions {
     /// they move to a queue of their own, from one to the next.
     pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
         self.consumer_timeout = timeout;
+        self
+    }
+
+    /// Keeps a journal of everything that waits, so that waiting jobs can be found, listed and moved to the front; off by default. Each
+    /// job is stored twice then, in its queue and in the journal, a stream.
+    ///
+    /// It belongs to the prefix: once it is there, every program that connects keeps it, whether it was told to or not. A program
+    /// that was connected before does so from its next connection on, and what it enqueues until then is run as always and not
+    /// listed.
+    pub fn journal(mut self, journal: bool) -> Self {
+        self.journal = journal;
         self
     }
 
@@ -212,6 +227,12 @@ impl RmqOptions {
     /// Is given every job that was handed in and did not get into its queue, or perhaps not: each once, also those whose
     /// callers have been told the same, and those nobody waits for any more. Jobs that fail in a row come together.
     ///
+    /// ```no_run
+    /// # use goose_rmq::RmqOptions;
+    /// let (failed, _to_be_stored) = tokio::sync::mpsc::unbounded_channel();
+    /// let options = RmqOptions::new("amqp://localhost").on_failed(move |jobs| drop(failed.send(jobs)));
+    /// ```
+    ///
     /// Like the other hooks it is called on the broker's own thread, which it must not hold up: take what you need and do the
     /// work elsewhere.
     pub fn on_failed(mut self, hook: impl Fn(Vec<FailedJob>) + Send + Sync + 'static) -> Self {
@@ -221,12 +242,23 @@ impl RmqOptions {
 
     /// Is given every job that the server handed back because there was no queue for it, each time. The broker declares the
     /// queue again and sends the job once more; only if it comes back again it has failed.
+    ///
+    /// ```no_run
+    /// # use goose_rmq::RmqOptions;
+    /// let options = RmqOptions::new("amqp://localhost").on_returned(|job| eprintln!("no queue for {job:?}"));
+    /// ```
     pub fn on_returned(mut self, hook: impl Fn(FailedJob) + Send + Sync + 'static) -> Self {
         self.hooks.returned = Some(Arc::new(hook));
         self
     }
 
     /// Is told of every connection that ends, and why. The broker connects again by itself.
+    ///
+    /// ```no_run
+    /// # use goose_rmq::RmqOptions;
+    /// let options = RmqOptions::new("amqp://localhost")
+    ///     .on_shutdown(|end| eprintln!("the {} connection ended: {}", end.connection(), end.reason()));
+    /// ```
     pub fn on_shutdown(mut self, hook: impl Fn(ConnectionEnd) + Send + Sync + 'static) -> Self {
         self.hooks.shutdown = Some(Arc::new(hook));
         self

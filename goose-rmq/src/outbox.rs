@@ -5,6 +5,7 @@
 //! itself: the refusal is about that message and nothing else.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use goose_core::{Error, ErrorKind, Result};
 
@@ -12,14 +13,41 @@ use crate::amqp::{Confirmation, Outgoing};
 use crate::broker::Inner;
 use crate::error::closed;
 use crate::hooks::{FailedJob, tell};
+use crate::message::CopyId;
+use crate::options::QueueType;
 use crate::publisher::PublishError;
+use crate::stream;
 
 /// From this size on a message goes alone. The client refuses jobs of more than 1 MiB unless it is told otherwise, so this
 /// is rare; and it is far below what servers refuse unless they are told otherwise.
 const LARGE: usize = (1 << 20) + (64 << 10);
 
+/// Between two attempts of a message that a quorum queue refuses.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Publishes in order, those that may be too large for the server each by itself.
-pub(crate) async fn publish_all(inner: &Arc<Inner>, messages: Vec<Outgoing>) -> Vec<Result<()>> {
+///
+/// Where there is a journal they are in there too, and those that are refused are taken out again.
+pub(crate) async fn publish_all(inner: &Arc<Inner>, mut messages: Vec<Outgoing>) -> Vec<Result<()>> {
+    if !inner.topology.names.is_journaled() {
+        return publish_in_order(inner, messages).await;
+    }
+    inner.topology.names.stamp(&mut messages);
+    let copies: Vec<Option<CopyId>> = messages.iter().map(CopyId::of).collect();
+    let bytes = messages.iter().map(|message| stream::size(message.body.len())).sum();
+    inner.journal.notes().count_bytes(bytes);
+    let answers = publish_in_order(inner, messages).await;
+    for (answer, copy) in answers.iter().zip(copies) {
+        if let (Err(error), Some(copy)) = (answer, copy)
+            && error.kind() != ErrorKind::OutcomeUnknown
+        {
+            inner.journal.notes().ended(copy);
+        }
+    }
+    answers
+}
+
+async fn publish_in_order(inner: &Arc<Inner>, messages: Vec<Outgoing>) -> Vec<Result<()>> {
     let mut answers = Vec::with_capacity(messages.len());
     let mut together = Vec::new();
     for message in messages {
@@ -69,21 +97,32 @@ async fn publish_alone(inner: &Inner, message: &Outgoing) -> Result<(), PublishE
         let why = blocked.borrow().clone().unwrap_or_default();
         return Err(PublishError::Blocked(why));
     }
+    // A refusal of a quorum queue is not believed at once, see `publisher/refused.rs`.
+    let refused_until = Instant::now() + options.blocked_timeout;
     // Once more if it came back: its queue was deleted behind our back.
-    for _ in 0..2 {
+    let mut returns = 0;
+    while returns < 2 {
         let channel = link.channel().await.map_err(PublishError::NotSent)?;
         channel.confirm().await.map_err(PublishError::NotSent)?;
         let word = tokio::time::timeout(options.confirm_timeout, channel.publish(message)).await;
         let returned = match word {
             Err(_) => return Err(PublishError::TimedOut),
             Ok(Err(error)) => return Err(ended(error)),
-            Ok(Ok(Confirmation::Nacked { .. })) => return Err(PublishError::Nacked),
+            Ok(Ok(Confirmation::Nacked { .. })) => {
+                let _ = channel.close().await;
+                if options.queue_type == QueueType::Classic || Instant::now() >= refused_until {
+                    return Err(PublishError::Nacked);
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             Ok(Ok(Confirmation::Acked { returned })) => returned,
         };
         let _ = channel.close().await;
         if returned.is_none() {
             return Ok(());
         }
+        returns += 1;
         inner.topology.restore(message).await.map_err(PublishError::NotSent)?;
     }
     Err(PublishError::Unroutable)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use goose_core::broker::{
     Broker, Consumer, ConsumerOptions, DeathCause, DeathReason, Delivery, QueueSet, SettleError, Settlement, Verdict,
 };
-use goose_core::{ErrorKind, Job, JobId, JobName, Payload, QueueName, Schedule};
+use goose_core::{Clock, ErrorKind, Job, JobId, JobName, Payload, QueueName, Schedule, SystemClock};
 use goose_rmq::{QueueType, RmqBroker, RmqOptions};
 use goose_services::rabbit::Rabbit;
 
@@ -57,6 +57,37 @@ async fn take_another_than(ended: &[JobId], consumer: &dyn Consumer) -> Delivery
         }
         settle(consumer, &delivery, Verdict::Done).await;
     }
+}
+
+/// Enqueued when it is handed in, as the client does it.
+async fn enqueue_now(broker: &RmqBroker, mut job: Job) -> JobId {
+    job.enqueued_at = SystemClock.now();
+    enqueue(broker, job).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_enqueued_again_after_its_deletion_runs() {
+    let rabbit = Rabbit::start();
+    let (broker, other) = (open(&rabbit, "again").await, open(&rabbit, "again").await);
+    let again = job("again");
+    enqueue_now(&broker, again.clone()).await;
+    assert!(broker.enqueued_jobs().unwrap().delete(again.id).await.unwrap());
+    let mut second = again.clone();
+    second.args = Payload::message_pack(vec![2]);
+    enqueue_now(&broker, second.clone()).await;
+    let consumer = consume(&other, &["again"]).await;
+    let came = take(&*consumer).await;
+    assert_eq!((came.job.id, &came.job.args), (again.id, &second.args), "the first one was deleted");
+    settle(&*consumer, &came, Verdict::Done).await;
+    nothing_comes(&*consumer).await;
+    consumer.stop().await.unwrap();
+    // And it can be deleted again.
+    enqueue_now(&broker, second.clone()).await;
+    broker.enqueued_jobs().unwrap().delete(again.id).await.unwrap();
+    let consumer = consume(&other, &["again"]).await;
+    nothing_comes(&*consumer).await;
+    broker.close().await.unwrap();
+    other.close().await.unwrap();
 }
 
 async fn nothing_comes(consumer: &dyn Consumer) {

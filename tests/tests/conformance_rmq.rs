@@ -1,5 +1,5 @@
-//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server, and on quorum queues of a
-//! cluster of three nodes.
+//! The conformance suite over RabbitMQ: on classic queues and on quorum queues of one server, on both with a journal, and on quorum
+//! queues of a cluster of three nodes.
 //!
 //! What the chosen scenarios need is started before the first of them; each scenario has a prefix of its own.
 //! `GOOSE_RABBITMQ_SERVER=COMMAND` names another server program. With `GOOSE_RABBITMQ_URL=amqp://…` that server is used
@@ -23,28 +23,36 @@ const MAX_RECOVERIES: u32 = 2;
 /// Short, so that the recovery scenarios are.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
+/// Three nodes, each with a part of every queue, need three times the processor time: more scenarios at a time only wait for each
+/// other.
+const AT_A_TIME_ON_CLUSTER: usize = 3;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let (one, cluster) = (Arc::new(Servers::new(At::one)), Arc::new(Servers::new(At::cluster)));
-    let on = |name, queue_type, servers: &Arc<Servers>| {
+    let on = |name, queue_type, journal, servers: &Arc<Servers>| {
         let (servers, is_wanted) = (Arc::clone(servers), is_wanted(&arguments, name));
-        Arc::new(OnRabbit { name, queue_type, servers, is_wanted })
+        Arc::new(OnRabbit { name, queue_type, journal, servers, is_wanted })
     };
-    let harnesses = [
-        on("classic", QueueType::Classic, &one),
-        on("quorum", QueueType::Quorum, &one),
-        on("cluster", QueueType::Quorum, &cluster),
+    let on_one = [
+        on("classic", QueueType::Classic, false, &one),
+        on("quorum", QueueType::Quorum, false, &one),
+        on("classic-journal", QueueType::Classic, true, &one),
+        on("quorum-journal", QueueType::Quorum, true, &one),
     ];
-    // Starting them may take longer than a scenario has patience.
-    std::thread::scope(|scope| {
-        harnesses.iter().filter(|harness| harness.is_wanted).for_each(|harness| {
-            scope.spawn(|| harness.servers.with(|_| ()));
-        });
-    });
-    let outcome = libtest::main(harnesses.map(|harness| harness as Arc<dyn Harness>));
+    let on_cluster = on("cluster", QueueType::Quorum, false, &cluster);
+    // Starting servers may take longer than a scenario has patience.
+    if on_one.iter().any(|harness| harness.is_wanted) {
+        one.start();
+    }
+    let outcome = libtest::main(on_one.map(|harness| harness as Arc<dyn Harness>));
     one.stop();
+    if on_cluster.is_wanted {
+        cluster.start();
+    }
+    let outcome_on_cluster = libtest::main_with_threads(AT_A_TIME_ON_CLUSTER, [on_cluster as Arc<dyn Harness>]);
     cluster.stop();
-    outcome
+    if outcome == ExitCode::SUCCESS { outcome_on_cluster } else { outcome }
 }
 
 /// Whether any scenario of a harness is to be played, by what the command line says.
@@ -59,8 +67,8 @@ fn is_wanted(arguments: &Arguments, harness: &str) -> bool {
 
 /// Servers that are started when they are needed.
 struct Servers {
-    start: fn() -> At,
-    at: Mutex<Option<At>>,
+    make: fn() -> At,
+    at: Mutex<Option<Arc<At>>>,
 }
 
 /// Servers of our own, or somebody else's by its URL.
@@ -107,14 +115,19 @@ fn given() -> Option<String> {
 }
 
 impl Servers {
-    fn new(start: fn() -> At) -> Self {
-        Self { start, at: Mutex::new(None) }
+    fn new(make: fn() -> At) -> Self {
+        Self { make, at: Mutex::new(None) }
     }
 
-    fn with<T>(&self, ask: impl FnOnce(&At) -> T) -> Result<T> {
-        let failed = || Error::new(ErrorKind::Unavailable, "the servers did not start, or a scenario has left them so");
+    fn start(&self) {
+        // It panics with what is wrong; scenarios say that it did.
+        let _ = self.at();
+    }
+
+    fn at(&self) -> Result<Arc<At>> {
+        let failed = || Error::new(ErrorKind::Unavailable, "the servers did not start");
         let mut at = self.at.lock().map_err(|_| failed())?;
-        Ok(ask(at.get_or_insert_with(self.start)))
+        Ok(Arc::clone(at.get_or_insert_with(|| Arc::new((self.make)()))))
     }
 
     /// Ends them, also after one of them failed to start.
@@ -126,6 +139,7 @@ impl Servers {
 struct OnRabbit {
     name: &'static str,
     queue_type: QueueType,
+    journal: bool,
     servers: Arc<Servers>,
     /// Whether any of its scenarios is played.
     is_wanted: bool,
@@ -139,10 +153,11 @@ impl fmt::Debug for OnRabbit {
 
 impl OnRabbit {
     async fn open(&self, namespace: &Namespace) -> Result<RmqBroker> {
-        let mut urls = self.servers.with(At::urls)?.into_iter();
+        let mut urls = self.servers.at()?.urls().into_iter();
         let options = RmqOptions::new(urls.next().unwrap_or_default()).prefix(namespace.as_str());
         let options = urls.fold(options, RmqOptions::server);
-        options.queue_type(self.queue_type).max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
+        let options = options.queue_type(self.queue_type).journal(self.journal);
+        options.max_recoveries(MAX_RECOVERIES).heartbeat(HEARTBEAT).open().await
     }
 }
 
@@ -191,18 +206,21 @@ impl Harness for OnRabbit {
             let reason = "GOOSE_RABBITMQ_URL is set, and what it names cannot be a cluster";
             return scenarios().into_iter().map(|scenario| Skip::new(scenario.name(), reason)).collect();
         }
-        let mut skips = skips::rmq();
+        let mut skips = if self.journal { skips::rmq_with_journal() } else { skips::rmq() };
         // Nothing is started to find out what is not played anyway.
         let is_quorum = self.is_wanted && self.queue_type == QueueType::Quorum;
-        if is_quorum && self.servers.with(At::is_before_4).unwrap_or(false) {
+        if is_quorum && self.servers.at().is_ok_and(|at| at.is_before_4()) {
             skips.extend(skips::rmq_quorum_before_4());
+            if self.journal {
+                skips.extend(skips::rmq_quorum_with_journal_before_4());
+            }
         }
         skips
     }
 
     /// Removes the scenario's queues and exchanges.
     fn clean_up<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.servers.with(|at| at.node().map_or(Ok(()), |node| remove(node, namespace)))? })
+        Box::pin(async move { self.servers.at()?.node().map_or(Ok(()), |node| remove(node, namespace)) })
     }
 }
 

@@ -111,7 +111,11 @@ const COMMANDS: &[Command] = &[
         takes: "",
         about: "Measure how fast a broker is, through client and worker as users have them",
         flags: &[
-            Flag { name: "--broker", value: Some("NAME"), about: "sqlite, the default, redis, rmq or rmq-quorum" },
+            Flag {
+                name: "--broker",
+                value: Some("NAME"),
+                about: "sqlite, the default, redis, rmq, rmq-quorum or rmq-journal",
+            },
             Flag { name: "--url", value: Some("URL"), about: "a server to use (default: one for this run)" },
             Flag { name: "--jobs", value: Some("N"), about: "how many jobs in each scenario" },
             Flag { name: "--json", value: None, about: "one object a line instead of a table" },

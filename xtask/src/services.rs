@@ -28,7 +28,7 @@ fn wanted(arguments: &[OsString]) -> &'static [Server] {
 pub(crate) fn server_of(broker: &OsStr) -> Option<&'static Server> {
     match broker.to_str() {
         Some("redis") => Some(&REDIS),
-        Some("rmq" | "rmq-quorum") => Some(&RABBITMQ),
+        Some("rmq" | "rmq-quorum" | "rmq-journal") => Some(&RABBITMQ),
         _ => None,
     }
 }

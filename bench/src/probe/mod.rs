@@ -21,7 +21,9 @@ impl Probe {
         Ok(Some(match at {
             At::Sqlite => return Ok(None),
             At::Redis { url } => Self::Redis(RedisProbe::connect(url, bare).await?),
-            At::Rmq { url, queue_type, pid } => Self::Rmq(Box::new(RmqProbe::connect(url, *queue_type, *pid).await?)),
+            At::Rmq { url, queue_type, pid, .. } => {
+                Self::Rmq(Box::new(RmqProbe::connect(url, *queue_type, *pid).await?))
+            }
         }))
     }
 
@@ -30,6 +32,15 @@ impl Probe {
         match self {
             Self::Redis(probe) => probe.server_seconds().await.map(Some),
             Self::Rmq(probe) => probe.server_seconds(),
+        }
+    }
+
+    /// How many callers enqueue in bulk: Redis is never without a call. RabbitMQ keeps the order of messages only on
+    /// one channel, and a bulk has an order.
+    pub(crate) fn bulk_callers(&self) -> u32 {
+        match self {
+            Self::Redis(_) => 2,
+            Self::Rmq(_) => 1,
         }
     }
 

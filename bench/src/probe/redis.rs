@@ -79,8 +79,8 @@ impl Steps {
         if self.is_bare {
             return vec![want];
         }
-        // The lease and, since nobody waits for due jobs here, no watch for them.
-        vec![want.clone(), token.to_owned(), "6000".to_owned(), "0".to_owned(), want]
+        // The lease, since nobody waits for due jobs here no watch for them, and how many small jobs are read at a time.
+        vec![want.clone(), token.to_owned(), "6000".to_owned(), "0".to_owned(), "64".to_owned(), want]
     }
 
     /// What to settle of the answer to a fetch; nothing when it was empty.

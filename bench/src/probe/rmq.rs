@@ -6,10 +6,13 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use futures_core::Stream;
+use goose_core::{Job, Payload, QueueName, codec};
 use goose_rmq::QueueType;
+use goose_worker::JobArgs;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
@@ -20,11 +23,12 @@ use tokio::task::JoinSet;
 
 use crate::Result;
 use crate::cost::seconds_of;
+use crate::jobs::NoOp;
 
 const QUEUE: &str = "goose-bench/probe";
 
-/// The body of a job, with as many bytes as an envelope of the broker has.
-const BODY: [u8; 200] = [b'x'; 200];
+/// The arguments of a job that does nothing, in bytes.
+const ARGUMENTS: usize = 200;
 
 /// Unconfirmed messages of all callers together, where none waits for each; as many as the broker's.
 const WINDOW: usize = 1024;
@@ -32,6 +36,8 @@ const WINDOW: usize = 1024;
 pub(crate) struct RmqProbe {
     publish: Connection,
     consume: Connection,
+    /// The envelope of a job: as many bytes as the broker sends.
+    body: Arc<[u8]>,
     pid: Option<u32>,
 }
 
@@ -48,7 +54,9 @@ impl RmqProbe {
             arguments.insert("x-max-priority".into(), AMQPValue::LongLongInt(1));
         }
         channel.queue_declare(QUEUE.into(), QueueDeclareOptions::durable(), arguments).await?;
-        Ok(Self { publish, consume, pid })
+        let job = Job::new(NoOp::NAME.parse()?, QueueName::default(), Payload::message_pack(vec![b'x'; ARGUMENTS]));
+        let body = codec::encode(&job).into();
+        Ok(Self { publish, consume, body, pid })
     }
 
     pub(crate) fn server_seconds(&self) -> Result<Option<f64>> {
@@ -62,7 +70,7 @@ impl RmqProbe {
             let share = jobs / callers + u32::from(caller < jobs % callers);
             let channel = self.publish.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            tasks.spawn(publish(channel, share, window));
+            tasks.spawn(publish(channel, Arc::clone(&self.body), share, window));
         }
         while let Some(done) = tasks.join_next().await {
             done??;
@@ -97,17 +105,17 @@ impl RmqProbe {
     }
 }
 
-async fn publish(channel: Channel, jobs: u32, window: usize) -> Result<()> {
+async fn publish(channel: Channel, body: Arc<[u8]>, jobs: u32, window: usize) -> Result<()> {
     let mut on_the_way = VecDeque::new();
     for n in 0..jobs {
         if on_the_way.len() == window {
             confirmed(on_the_way.pop_front()).await?;
         }
-        let channel = channel.clone();
+        let (channel, body) = (channel.clone(), Arc::clone(&body));
         let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(format!("{n:036}").into());
         let mut word = Box::pin(async move {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            channel.basic_publish("".into(), QUEUE.into(), options, &BODY, properties).await?.await
+            channel.basic_publish("".into(), QUEUE.into(), options, &body, properties).await?.await
         });
         let answer = begin(&mut word).await;
         on_the_way.push_back((answer, word));

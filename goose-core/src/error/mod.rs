@@ -81,7 +81,8 @@ impl Error {
     }
 
     /// The id of the one job that may be stored or not: with [`ErrorKind::OutcomeUnknown`] from an enqueue of a single
-    /// job, so that it can be enqueued again under the same id, which makes no second job of it. `None` with all else.
+    /// job, so that it can be enqueued again under the same id, which makes no second job of it where an id is kept once (on
+    /// RabbitMQ it is not). `None` with all else.
     #[must_use]
     pub fn job_id(&self) -> Option<JobId> {
         self.0.job_id

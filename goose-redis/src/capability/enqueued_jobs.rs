@@ -10,25 +10,41 @@ use crate::broker::Inner;
 use crate::connection::{Lane, Reply};
 use crate::encoding;
 use crate::names::QueueKeys;
-use crate::scripts::{COUNTS, ONE_READY, READY_PAGE};
+use crate::scripts::{COUNTS, HOLDERS, ONE_READY, READY_PAGE, SEEK};
+use crate::together::together;
 
-/// How often to read the sessions again when they came or went meanwhile.
+/// How often to look again when sessions came or went meanwhile, or the job was claimed.
 const TRIES: usize = 20;
+
+/// How many sessions one script asks. Each costs it 2 µs, and all others wait for it.
+const ASKED_AT_ONCE: usize = 500;
+
+/// How many such calls are on their way at once.
+const CALLS_AT_ONCE: usize = 4;
 
 impl Inner {
     /// Does something to one job in line; `None` when it is not in line in this queue.
     async fn one_ready(&self, k: &QueueKeys, what: &'static [u8], id: JobId) -> Result<Option<Bytes>> {
         for _ in 0..TRIES {
-            let zrange = vec![Bytes::from_static(b"0"), Bytes::from_static(b"-1")];
-            let sessions =
-                self.link.command(Lane::Data, "ZRANGE", Some(k.leases.clone()), zrange).await?.into_array()?;
-            let sessions: Vec<String> = sessions.into_iter().map(Reply::into_text).collect::<Result<_>>()?;
+            let mut sessions = self.sessions_of(k).await?;
+            let mut search = Bytes::new();
+            if sessions.len() > ASKED_AT_ONCE {
+                // The others are read again behind the beginning of the search: whoever comes later and claims the job
+                // ends it.
+                search = Bytes::copy_from_slice(&JobId::new().as_bytes()[8..]);
+                let keys = [&k.jobs, &k.scheduled, &k.dead, &k.meta].map(Bytes::clone).to_vec();
+                let seek = self.link.eval(Lane::Data, &SEEK, keys, vec![id_bytes(id), search.clone()]);
+                if seek.await?.into_int()? == 0 || self.is_held(k, &self.sessions_of(k).await?, id).await? {
+                    return Ok(None);
+                }
+                sessions.clear();
+            }
             let mut keys = [&k.jobs, &k.ready, &k.scheduled, &k.dead, &k.leases, &k.meta, &k.wake, &k.recoveries]
                 .map(Bytes::clone)
                 .to_vec();
             keys.extend(sessions.iter().map(|session| k.claims(session)));
             let generation = Bytes::copy_from_slice(&encoding::generation());
-            let mut args = vec![Bytes::from_static(what), id_bytes(id), generation];
+            let mut args = vec![Bytes::from_static(what), id_bytes(id), generation, search];
             args.extend(sessions.into_iter().map(Bytes::from));
             let mut fields = self.link.eval(Lane::Data, &ONE_READY, keys, args).await?.into_array()?.into_iter();
             match fields.next().map_or(Ok(0), Reply::into_int)? {
@@ -38,6 +54,29 @@ impl Inner {
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "workers come and go too fast to look at one job, try again"))
+    }
+
+    async fn sessions_of(&self, k: &QueueKeys) -> Result<Vec<String>> {
+        let everyone = vec![Bytes::from_static(b"0"), Bytes::from_static(b"-1")];
+        let sessions = self.link.command(Lane::Data, "ZRANGE", Some(k.leases.clone()), everyone).await?.into_array()?;
+        sessions.into_iter().map(Reply::into_text).collect()
+    }
+
+    /// Whether one of these sessions has claimed a job. They are asked some at a time.
+    async fn is_held(&self, k: &QueueKeys, sessions: &[String], id: JobId) -> Result<bool> {
+        let parts: Vec<&[String]> = sessions.chunks(ASKED_AT_ONCE).collect();
+        for some in parts.chunks(CALLS_AT_ONCE) {
+            let calls = some.iter().map(|part| {
+                let claims = part.iter().map(|session| k.claims(session)).collect();
+                self.link.eval(Lane::Data, &HOLDERS, claims, vec![id_bytes(id)])
+            });
+            for answer in together(calls).await {
+                if answer?.into_int()? == 1 {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The same, in whichever queue the job is.

@@ -137,8 +137,8 @@ impl Call {
                 return load(wire, script, self.request.slot, deadline).await.err().unwrap_or(fault);
             }
             // A connection that does not answer in time is not waited for a second time.
-            Verdict::Lost => wire.give_up(End::AtOnce),
-            Verdict::Reconnect => wire.give_up(End::Gentle),
+            Verdict::Lost => wire.give_up(End::AtOnce, &fault.summary()),
+            Verdict::Reconnect => wire.give_up(End::Gentle, &fault.summary()),
             Verdict::NotNow | Verdict::Refused | Verdict::Unblocked => {}
         }
         fault

@@ -44,6 +44,7 @@ const CLUSTER_URL: &str = "the server is part of a cluster; use a redis-cluster:
 const NO_SENTINEL: &str =
     "the server is no sentinel; use a redis:// url for it, or give the port of a sentinel, 26379 as a rule";
 const REPLACED: &str = "the connection was given up for another";
+const CHECK: &str = "check that the server runs and that host and port are right";
 const NO_TIME: &str = "no time was left";
 const BUG: &str = "the server refused the call; this is a bug, please report it";
 
@@ -112,6 +113,12 @@ const PHRASES: &[Meaning] = &[
         ErrorKind::Misconfigured,
         "the sentinels do not know this service; check sentinelServiceName",
     ),
+    (
+        "invalid bulk length",
+        Verdict::Refused,
+        ErrorKind::Misconfigured,
+        "the server does not take values of this length; raise its proto-max-bulk-len",
+    ),
     ("max number of clients", Verdict::NotNow, ErrorKind::Unavailable, "the server has too many clients"),
     ("Script killed", Verdict::NotNow, ErrorKind::Unavailable, "somebody killed the script"),
     (
@@ -177,7 +184,7 @@ impl Fault {
                 "whoever listens there does not speak the redis protocol; check host and port",
             ),
             FredKind::Config | FredKind::Url => (ErrorKind::Misconfigured, "the settings do not fit the server"),
-            _ => (ErrorKind::Unavailable, "check that the server runs and that host and port are right"),
+            _ => (ErrorKind::Unavailable, CHECK),
         };
         Self::new(Verdict::NotNow, kind, advice, details)
     }
@@ -190,6 +197,17 @@ impl Fault {
     /// The connection was given up for another by a decision of ours.
     pub(super) fn replaced() -> Self {
         Self::unavailable(REPLACED)
+    }
+
+    /// The same, and why.
+    pub(super) fn replaced_because(reason: &str) -> Self {
+        Self::new(Verdict::NotNow, ErrorKind::Unavailable, REPLACED, reason)
+    }
+
+    /// A connection that was good has broken: there is nothing to be checked in the settings.
+    pub(super) fn broken(error: &FredError) -> Self {
+        let fault = Self::unconnected(error);
+        if fault.advice == CHECK { Self { advice: "the connection broke", ..fault } } else { fault }
     }
 
     /// The time was up before anything was sent.
@@ -246,8 +264,13 @@ impl Fault {
     }
 }
 
-/// The client crate tells the errors of the system as a program would write them: `Os { code: 111, kind: … }`.
+/// The client crate tells the errors of the system as a program would write them: `Os { code: 111, kind: … }`, or
+/// `Custom { kind: …, error: "…" }`.
 fn in_words(cause: &str) -> String {
+    let custom = cause.strip_prefix("Custom { ").and_then(|rest| rest.split_once("error: \""));
+    if let Some(words) = custom.and_then(|(_, rest)| rest.strip_suffix("\" }")) {
+        return words.replace("\\\"", "\"");
+    }
     let code = cause.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next()?.parse().ok());
     code.map_or_else(|| cause.to_owned(), |code| std::io::Error::from_raw_os_error(code).to_string())
 }
@@ -344,11 +367,26 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_broke_or_was_given_up_says_why_and_nothing_of_settings() {
+        let broken = Fault::broken(&FredError::new(FredKind::IO, "Connection closed."));
+        assert_eq!(broken.summary(), "the connection broke: Connection closed.");
+        let given_up = Fault::replaced_because("no answer in time");
+        assert!(given_up.is_of_our_making() && given_up.summary().ends_with("for another: no answer in time"));
+    }
+
+    #[test]
     fn errors_of_the_system_are_told_as_people_know_them() {
         let io = std::io::Error::from_raw_os_error(111);
         let fault = Fault::unconnected(&FredError::from(io));
         assert!(fault.summary().ends_with(": Connection refused (os error 111)"), "{}", fault.summary());
         assert_eq!(in_words("Os { what"), "Os { what");
+        let unknown_host = std::io::Error::other("failed to lookup address information: Name or service not known");
+        let fault = Fault::unconnected(&FredError::from(unknown_host));
+        assert!(
+            fault.summary().ends_with(": failed to lookup address information: Name or service not known"),
+            "{fault:?}"
+        );
+        assert_eq!(in_words("Custom { kind: Other, error: oops }"), "Custom { kind: Other, error: oops }");
     }
 
     #[test]

@@ -177,7 +177,10 @@ fn tcp() -> TcpConfig {
 fn parse(url: &str) -> Result<Config> {
     let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    let redis_scheme = scheme.replacen("valkey", "redis", 1);
+    let redis_scheme = scheme.to_ascii_lowercase().replacen("valkey", "redis", 1);
+    if matches!(redis_scheme.as_str(), "amqp" | "amqps") {
+        return Err(invalid(format!("{redis_scheme}:// is the url of a RabbitMQ, whose broker is in goose-rmq")));
+    }
     if !SCHEMES.contains(&redis_scheme.as_str()) {
         let schemes = SCHEMES.map(|scheme| format!("{scheme}://")).join(", ");
         return Err(invalid(format!("the url must start with one of {schemes}; valkey may stand for redis in each")));
@@ -217,7 +220,8 @@ fn parse(url: &str) -> Result<Config> {
 }
 
 fn wants_tls(url: &str) -> bool {
-    ["rediss", "valkeys"].iter().any(|scheme| url.starts_with(scheme))
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+    ["rediss", "valkeys"].iter().any(|tls| scheme.starts_with(tls))
 }
 
 /// Whether the URL has a database other than 0; fred looks for none in that of a cluster.
@@ -243,6 +247,9 @@ mod tests {
             ("redis-sentinel://a:1?sentinelServiceName=main&node=b:2", Topology::Sentinel, "b:2, a:1"),
             ("redis-cluster://u:p@a:1?node=b:2", Topology::Cluster, "b:2, a:1"),
             ("redis-cluster://a/0", Topology::Cluster, "a:6379"),
+            // Schemes ignore case.
+            ("Redis://a", Topology::Standalone, "a:6379"),
+            ("VALKEY-CLUSTER://a", Topology::Cluster, "a:6379"),
         ] {
             let setup = setup(url).unwrap();
             assert_eq!((setup.topology, setup.place().as_str()), (topology, place), "{url}");
@@ -261,6 +268,7 @@ mod tests {
         for url in [
             "localhost:6379",
             "http://u:hunter2@localhost",
+            "amqp://u:hunter2@localhost",
             "redis+unix://u:hunter2@x/run/redis.sock",
             "redis://u:hunter2@host:notaport",
             "redis://u:hunter2@host/one",
@@ -286,6 +294,12 @@ mod tests {
         }
         let setup = setup("redis://u:hunter2@host").unwrap();
         assert!(!format!("{setup:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_url_of_another_broker_names_that() {
+        let error = setup("amqp://localhost").unwrap_err();
+        assert!(error.to_string().contains("goose-rmq"), "{error}");
     }
 
     #[cfg(not(feature = "tls"))]

@@ -121,7 +121,7 @@ impl Keeper {
     /// Replaces the connection at once, with whatever waits on it.
     pub(super) fn restart(&self) {
         if let State::Up(wire) = &*self.state.borrow() {
-            wire.give_up(End::AtOnce);
+            wire.give_up(End::AtOnce, "a wait on it was given up");
         }
     }
 
@@ -218,7 +218,7 @@ async fn follow(wire: &Wire, lead: &mut watch::Receiver<Lead>, servers: &mut Ser
         let lead = lead.borrow_and_update();
         if wire.nodes().iter().any(|node| !lead.nodes.contains(node)) {
             servers.begin_with(lead.through.clone());
-            wire.give_up(lead.end);
+            wire.give_up(lead.end, "the connection for heartbeats leads to another server");
         }
     }
     std::future::pending().await

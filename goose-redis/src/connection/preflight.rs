@@ -166,7 +166,9 @@ impl<'a> Info<'a> {
             Some("noeviction") => {}
             Some(policy) if !allow_eviction => {
                 return misconfigured(format!(
-                    "{at} may throw jobs away when its memory is full (maxmemory-policy {policy}); set it to noeviction, or allow eviction"
+                    "{at} may throw jobs away when its memory is full (maxmemory-policy {policy}); \
+                     set it to noeviction (CONFIG SET maxmemory-policy noeviction), or accept that by \
+                     RedisOptions::allow_eviction(true)"
                 ));
             }
             Some(policy) => tracing::warn!(at, policy, "the server may throw jobs away when its memory is full"),

@@ -134,8 +134,8 @@ async fn block(keeper: Arc<Keeper>, markers: Vec<Bytes>, slot: Option<u16>, unti
         match fault.verdict {
             Verdict::Unblocked => return Ok(None),
             Verdict::Refused | Verdict::NoScript => return Err(fault.into_error("cannot wait for jobs")),
-            Verdict::Lost => wire.give_up(End::AtOnce),
-            Verdict::Reconnect => wire.give_up(End::Gentle),
+            Verdict::Lost => wire.give_up(End::AtOnce, &fault.summary()),
+            Verdict::Reconnect => wire.give_up(End::Gentle, &fault.summary()),
             Verdict::NotNow => {}
         }
         let pause = pace.pause();

@@ -34,6 +34,8 @@ struct Inner {
     client: Client,
     permits: Semaphore,
     end: watch::Sender<End>,
+    /// Why it was given up.
+    reason: Mutex<Option<String>>,
     /// Every node there is a connection to.
     nodes: Mutex<Vec<Server>>,
 }
@@ -109,6 +111,7 @@ impl Wire {
             client,
             permits: Semaphore::new(IN_FLIGHT as usize),
             end: watch::Sender::new(End::No),
+            reason: Mutex::default(),
             nodes: Mutex::default(),
         }));
         // Not `active_connections`, which knows only nodes that let us ask for the number of our connection.
@@ -155,8 +158,9 @@ impl Wire {
         self.0.nodes.lock().clone()
     }
 
-    /// Asks the keeper for another connection.
-    pub(super) fn give_up(&self, end: End) {
+    /// Asks the keeper for another connection. The first reason is told.
+    pub(super) fn give_up(&self, end: End, why: &str) {
+        self.0.reason.lock().get_or_insert_with(|| why.to_owned());
         self.0.end.send_if_modified(|current| {
             let worse = end > *current;
             *current = end.max(*current);
@@ -175,8 +179,8 @@ impl Wire {
         loop {
             tokio::select! {
                 ended = &mut router.task => {
-                    self.give_up(End::Over);
-                    return Fault::unconnected(&end_of(ended));
+                    self.give_up(End::Over, "it broke");
+                    return Fault::broken(&end_of(ended));
                 }
                 Ok(node) = router.arrivals.recv() => self.introduce(node, &router.name),
                 // The sender is in this wire, so it cannot be gone.
@@ -191,7 +195,7 @@ impl Wire {
                 _ = end.changed() => {}
             }
         }
-        Fault::replaced()
+        Fault::replaced_because(self.0.reason.lock().as_deref().unwrap_or_default())
     }
 
     /// Notes a new node and tells it our name, for `CLIENT LIST`. That is only for people, so nobody waits for it.
@@ -226,6 +230,43 @@ mod tests {
     use crate::connection::classify::Verdict;
     use crate::options::RedisOptions;
     use goose_services::Fake;
+
+    /// Fred's own limits are as long as that of the whole attempt, which asks several servers one after another.
+    async fn is_given_up_early(url: &str) {
+        let setup = Setup::of(&RedisOptions::new(url)).unwrap();
+        let begun = Instant::now();
+        let fault = Wire::open(&setup, "data", &setup.seeds[0]).await.map(drop).unwrap_err();
+        let took = begun.elapsed();
+        assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}: {fault:?}");
+    }
+
+    /// `internal_command_timeout`: a server that takes connections and answers nothing.
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_uses_up_half_an_attempt_at_most() {
+        let server = goose_services::Server::start();
+        server.pause();
+        is_given_up_early(&format!("{}/1", server.url())).await;
+        server.resume();
+    }
+
+    /// `connection_timeout`: a host that answers no request to connect, played by a listener whose line is full.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_host_that_is_not_there_uses_up_half_an_attempt_at_most() {
+        use socket2::{Domain, Socket, Type};
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = socket();
+        listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting: Vec<Socket> = (0..4).map(|_| socket()).collect();
+        for client in &waiting {
+            client.set_nonblocking(true).unwrap();
+            // Takes the only place, or begins to wait for it.
+            let _ = client.connect(&address);
+        }
+        is_given_up_early(&format!("redis://127.0.0.1:{}", address.as_socket().unwrap().port())).await;
+    }
 
     /// Between the end of fred's task and our noticing it, calls go into a queue that nobody reads any more.
     #[tokio::test]

@@ -15,8 +15,15 @@ local out = { now, alive, 0 }
 local late = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
 if #late == 2000 then
   -- Those that did not fit, shared out among those that live: one survivor looks at all, of many each at few.
-  local more = redis.call('ZCOUNT', KEYS[1], '-inf', now) - 1000
-  out[3] = math.ceil(more / math.max(redis.call('ZCARD', KEYS[1]) - 1000 - more, 1))
+  -- Counted by halves: users that were made long ago need no further right for it.
+  local all = redis.call('ZCARD', KEYS[1])
+  local low, high = 1000, all
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local score = redis.call('ZRANGE', KEYS[1], middle, middle, 'WITHSCORES')[2]
+    if tonumber(score) <= now then low = middle + 1 else high = middle end
+  end
+  out[3] = math.ceil((low - 1000) / math.max(all - low, 1))
 end
 for i = 1, #late do out[3 + i] = late[i] end
 return out

@@ -127,6 +127,17 @@ impl Link {
         self.last_error.lock().clone()
     }
 
+    /// Gives up the connection of this epoch if it still stands: its server is of no use. The next one is made to the next
+    /// server.
+    pub(crate) async fn leave(&self, epoch: u64) {
+        let current = self.current.borrow().clone();
+        if *self.epoch.borrow() == epoch
+            && let Current::Connected(connection) = current
+        {
+            connection.close().await;
+        }
+    }
+
     /// Ends for good, saying goodbye. Also what is waiting for a channel ends, with `Closed`.
     pub(crate) fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {

@@ -129,6 +129,9 @@ pub(crate) trait Channel: Debug + Send + Sync {
     /// ends when the frame has been written.
     fn ack(&self, delivery_tag: u64, multiple: bool) -> BoxFuture<'static, Result<()>>;
 
+    /// Gives one message back to its queue. There is no answer, as with [`ack`](Self::ack).
+    fn give_back(&self, delivery_tag: u64) -> BoxFuture<'static, Result<()>>;
+
     /// Asks the server for any answer on this channel, in order behind everything sent before.
     fn round_trip(&self) -> BoxFuture<'_, Result<()>>;
 

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use goose_core::{Error, ErrorKind, Result};
 
-use crate::amqp::QueueState;
+use crate::amqp::{Channel, QueueState};
 use crate::dead::Dead;
 use crate::error::closed;
+use crate::journal::Journal;
 use crate::log::Log;
 use crate::stream::Wires;
 use crate::topology::Topology;
@@ -34,11 +35,18 @@ pub(crate) struct Powers {
     topology: Arc<Topology>,
     log: Arc<Log>,
     dead: Arc<Dead>,
+    journal: Arc<Journal>,
 }
 
 impl Powers {
-    pub(crate) fn new(wires: Wires, topology: Arc<Topology>, log: Arc<Log>, dead: Arc<Dead>) -> Self {
-        Self { wires, topology, log, dead }
+    pub(crate) fn new(
+        wires: Wires,
+        topology: Arc<Topology>,
+        log: Arc<Log>,
+        dead: Arc<Dead>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        Self { wires, topology, log, dead, journal }
     }
 
     /// Runs something over there. Dropping the future does not end it.
@@ -53,21 +61,13 @@ impl Powers {
 
     /// The number of messages that are ready in a queue of the server. None if there is no such queue.
     async fn ready_in(&self, name: &str) -> Result<Option<u64>> {
-        let mut tries = 0;
-        loop {
-            let channel = self.wires.control.channel().await?;
-            let asked = Instant::now();
-            let Some(state) = channel.inspect_queue(name).await? else {
-                // The channel is over already.
-                return Ok(None);
-            };
-            let took = asked.elapsed();
+        let channel = self.wires.control.channel().await?;
+        let state = inspect(&*channel, name).await?;
+        if state.is_some() {
+            // If there is no such queue, the channel is over already.
             let _ = channel.close().await;
-            tries += 1;
-            if tries == TRIES || !is_no_answer(state, took) {
-                return Ok(Some(state.ready));
-            }
         }
+        Ok(state.map(|state| state.ready))
     }
 
     /// Removes what is ready in a queue of the server. None if there is no such queue.
@@ -82,6 +82,20 @@ impl Powers {
     }
 }
 
+/// Looks at a queue, and again while its leader is slow. None if there is no such queue: then the channel is over.
+async fn inspect(channel: &dyn Channel, name: &str) -> Result<Option<QueueState>> {
+    let mut tries = 0;
+    loop {
+        let asked = Instant::now();
+        let state = channel.inspect_queue(name).await?;
+        let took = asked.elapsed();
+        tries += 1;
+        if tries == TRIES || !state.is_some_and(|state| is_no_answer(state, took)) {
+            return Ok(state);
+        }
+    }
+}
+
 /// Whether the server may not know how many messages there are, for it says zero then.
 fn is_no_answer(state: QueueState, took: Duration) -> bool {
     (state.ready, state.consumers) == (0, 0) && took >= GIVES_UP
@@ -91,7 +105,7 @@ fn is_no_answer(state: QueueState, took: Duration) -> bool {
 fn cannot_look(what: &str) -> Error {
     let message = format!(
         "broker \"rmq\" does not support {what}: RabbitMQ hands out what is in a queue and cannot show it; jobs can be \
-         counted, deleted by their ids, and purged"
+         counted, deleted by their ids, and purged, or use a journal (RmqOptions::journal)"
     );
     Error::new(ErrorKind::Unsupported, message)
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use goose_core::broker::capability::{JobFilter, Page, Paged, ScheduledJob, ScheduledJobs};
-use goose_core::{BoxFuture, JobId, Result};
+use goose_core::{BoxFuture, Clock, JobId, Result, SystemClock};
 
-use super::{Powers, cannot_look};
+use super::{Powers, inspect};
 use crate::amqp::Channel;
 use crate::delay::LEVELS;
+use crate::journal::Found;
 use crate::log;
 
 impl Powers {
@@ -22,7 +23,7 @@ impl Powers {
                 Some(open) => open,
                 None => self.wires.control.channel().await?,
             };
-            match open.inspect_queue(&names.level(level)).await? {
+            match inspect(&*open, &names.level(level)).await? {
                 Some(state) => {
                     size += state.ready;
                     channel = Some(open);
@@ -39,35 +40,84 @@ impl Powers {
     }
 }
 
+impl Powers {
+    /// With a journal: takes out of it what does not wait any more.
+    async fn check_scheduled(&self) -> Result<()> {
+        let (is_something, up_to) = self.journal.believed_scheduled().await?;
+        if is_something && self.scheduled().await? == 0 {
+            self.journal.forget_ghosts(None, up_to).await?;
+        }
+        Ok(())
+    }
+}
+
 impl ScheduledJobs for Powers {
     fn size(&self) -> BoxFuture<'_, Result<u64>> {
-        Box::pin(self.run(|powers| async move { powers.scheduled().await }))
+        Box::pin(self.run(|powers| async move {
+            let waiting = powers.scheduled().await?;
+            if waiting == 0 || !powers.journal.is_there().await? {
+                return Ok(waiting);
+            }
+            powers.log.catch_up().await?;
+            Ok(waiting.saturating_sub(powers.log.unmet(None)))
+        }))
     }
 
-    fn find_by_id(&self, _: JobId) -> BoxFuture<'_, Result<Option<ScheduledJob>>> {
-        Box::pin(async { Err(cannot_look("finding scheduled jobs")) })
+    fn find_by_id(&self, id: JobId) -> BoxFuture<'_, Result<Option<ScheduledJob>>> {
+        Box::pin(self.run(move |powers| async move {
+            powers.must_look("finding scheduled jobs").await?;
+            powers.check_scheduled().await?;
+            Ok(powers.journal.find_scheduled(id).await?.map(Found::scheduled))
+        }))
     }
 
-    fn find<'a>(&'a self, _: &'a JobFilter, _: Page) -> BoxFuture<'a, Result<Paged<ScheduledJob>>> {
-        Box::pin(async { Err(cannot_look("listing scheduled jobs")) })
+    fn find<'a>(&'a self, filter: &'a JobFilter, page: Page) -> BoxFuture<'a, Result<Paged<ScheduledJob>>> {
+        let filter = filter.clone();
+        Box::pin(self.run(|powers| async move {
+            powers.must_look("listing scheduled jobs").await?;
+            if page.after.is_none() {
+                powers.check_scheduled().await?;
+            }
+            powers.journal.page_of_scheduled(&filter, page).await
+        }))
     }
 
-    fn prioritise(&self, _: JobId) -> BoxFuture<'_, Result<bool>> {
-        Box::pin(async { Err(cannot_look("prioritising scheduled jobs")) })
+    fn prioritise(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(self.run(move |powers| async move {
+            powers.must_look("prioritising scheduled jobs").await?;
+            let Some(found) = powers.journal.find_delayed(id).await? else { return Ok(false) };
+            powers.journal.prioritise(&found).await?;
+            Ok(true)
+        }))
     }
 
     fn delete(&self, id: JobId) -> BoxFuture<'_, Result<bool>> {
-        Box::pin(self.run(move |powers| async move { Ok(powers.log.delete(&[id], log::SCHEDULED).await? > 0) }))
+        Box::pin(self.run(move |powers| async move {
+            if !powers.journal.is_there().await? {
+                return powers.log.delete(id, log::SCHEDULED, None).await;
+            }
+            match powers.journal.find_delayed(id).await? {
+                Some(found) => powers.journal.delete(&found, log::SCHEDULED).await,
+                None => Ok(false),
+            }
+        }))
     }
 
     fn purge(&self) -> BoxFuture<'_, Result<u64>> {
         Box::pin(self.run(|powers| async move {
+            let is_journaled = powers.journal.is_there().await?;
+            let up_to = if is_journaled { powers.journal.end().await? } else { 0 };
+            let unmet = powers.log.unmet(None);
             let mut purged = 0;
             // From the longest delays down, so that none gets away to a level that has been purged.
             for level in (0..LEVELS).rev() {
                 purged += powers.purge(&powers.topology.names.level(level)).await?.unwrap_or(0);
             }
-            Ok(purged)
+            if is_journaled {
+                powers.log.purged(None).await?;
+                powers.journal.is_gone(None, up_to, SystemClock.now().as_millis()).await?;
+            }
+            Ok(purged.saturating_sub(unmet))
         }))
     }
 }

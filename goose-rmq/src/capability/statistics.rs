@@ -49,15 +49,17 @@ impl Powers {
         let queues = self.log.queues().await?;
         let dead: BTreeMap<QueueName, u64> = self.dead.sizes().await?.into_iter().collect();
         let waiting = self.waiting_and_held(&queues).await?;
-        let counts = waiting.into_iter().map(|(queue, (ready, holdings))| {
-            let mut counts = QueueCounts::empty(queue);
+        let mut counts = Vec::with_capacity(waiting.len());
+        for (queue, (ready, holdings)) in waiting {
+            let unmet = self.log.unmet(Some(&queue));
+            let mut of_queue = QueueCounts::empty(queue);
             // The cascade is shared by all queues, and it cannot be seen where its jobs are going.
-            counts.scheduled = None;
-            (counts.ready, counts.running) = (ready, holdings.running);
-            counts.dead = dead.get(&counts.queue).copied().unwrap_or(0);
-            counts
-        });
-        Ok(counts.collect())
+            of_queue.scheduled = None;
+            (of_queue.ready, of_queue.running) = (ready.saturating_sub(unmet), holdings.running);
+            of_queue.dead = dead.get(&of_queue.queue).copied().unwrap_or(0);
+            counts.push(of_queue);
+        }
+        Ok(counts)
     }
 }
 

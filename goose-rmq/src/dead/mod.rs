@@ -13,9 +13,11 @@ mod on_a_server;
 mod replay;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use goose_core::broker::capability::DeadJob;
 use goose_core::{JobId, QueueName, Result, Timestamp};
+use parking_lot::Mutex;
 
 pub(crate) use self::bury::Burial;
 use self::index::{Index, Place};
@@ -30,6 +32,9 @@ const SIZE: i64 = 1 << 30;
 
 /// What is cut off at once.
 const SEGMENT: i64 = 64 << 20;
+
+/// How often it is looked at whether something was cut off, while somebody asks for the sizes.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many places one note names at most, and how many jobs are in hand at once.
 const STEP: usize = 500;
@@ -46,13 +51,15 @@ pub(crate) struct Dead {
     wires: Wires,
     topology: Arc<Topology>,
     log: Arc<Log>,
+    /// When it was last looked at where the stream begins.
+    looked: Mutex<Option<Instant>>,
 }
 
 /// All calls are to be made on the broker's runtime.
 impl Dead {
     pub(crate) fn new(wires: Wires, topology: Arc<Topology>, log: Arc<Log>) -> Arc<Self> {
         let stream = Stream::new(wires.clone(), topology.names.dead(), stream_arguments());
-        Arc::new(Self { stream, wires, topology, log })
+        Arc::new(Self { stream, wires, topology, log, looked: Mutex::default() })
     }
 
     /// What is known, up to now.
@@ -62,12 +69,14 @@ impl Dead {
 
     pub(crate) async fn size(&self) -> Result<u64> {
         self.up_to_date().await?;
+        self.forget_what_was_cut_off().await?;
         Ok(self.stream.state().size())
     }
 
     /// How many of each queue.
     pub(crate) async fn sizes(&self) -> Result<Vec<(QueueName, u64)>> {
         self.up_to_date().await?;
+        self.forget_what_was_cut_off().await?;
         Ok(self.stream.state().sizes())
     }
 
@@ -136,9 +145,27 @@ impl Dead {
         }
         if let Some(gone) = gone {
             // The server cuts from the beginning.
-            let forgotten = self.stream.state_mut().forget_up_to(gone);
-            tracing::warn!(jobs = forgotten, "the oldest dead jobs were cut off: there are more than the server keeps");
+            self.forget_up_to(gone);
         }
         Ok(found)
+    }
+
+    async fn forget_what_was_cut_off(&self) -> Result<()> {
+        let is_time = !self.looked.lock().is_some_and(|looked| looked.elapsed() < LOOK);
+        if !is_time || self.stream.state().all().is_none() {
+            return Ok(());
+        }
+        *self.looked.lock() = Some(Instant::now());
+        if let Some(before) = self.stream.first_place().await?.and_then(|first| first.checked_sub(1)) {
+            self.forget_up_to(before);
+        }
+        Ok(())
+    }
+
+    fn forget_up_to(&self, place: u64) {
+        let jobs = self.stream.state_mut().forget_up_to(place);
+        if jobs > 0 {
+            tracing::warn!(jobs, "the oldest dead jobs were cut off: there are more than the server keeps");
+        }
     }
 }

@@ -26,6 +26,10 @@ fn job() -> Job {
     Job::new(JobName::new("a").unwrap(), queue(), Payload::message_pack(vec![1]))
 }
 
+fn large_job() -> Job {
+    Job::new(JobName::new("a").unwrap(), queue(), Payload::message_pack(vec![1; 1_000]))
+}
+
 fn burial(job: &Job) -> Burial {
     let reason = DeathReason::new(DeathCause::Buried, "no use");
     Burial::new(job.id, codec::encode(job).into(), queue(), reason, SystemClock.now())
@@ -59,6 +63,7 @@ async fn a_server() {
     a_replay_that_dies_is_finished_by_another(&rabbit).await;
     what_a_queue_gives_up_is_dead(&rabbit).await;
     what_is_deleted_among_the_enqueued_can_be_replayed(&rabbit).await;
+    what_was_cut_off_is_gone_and_the_rest_is_right(&rabbit).await;
 }
 
 async fn of_many_who_pop_each_gets_others(rabbit: &Rabbit) {
@@ -165,8 +170,45 @@ async fn what_is_deleted_among_the_enqueued_can_be_replayed(rabbit: &Rabbit) {
     let buried = bury(&broker, 1).await;
     // Somebody thought that it waits in its queue.
     assert!(broker.enqueued_jobs().unwrap().delete(buried[0]).await.unwrap());
-    assert!(broker.inner.log.is_deleted(buried[0]));
+    assert!(broker.inner.log.is_deleted(buried[0], Timestamp::EPOCH));
     assert!(broker.dead_jobs().unwrap().replay(buried[0]).await.unwrap());
-    assert!(!broker.inner.log.is_deleted(buried[0]), "whoever replays it wants it to run");
+    assert!(!broker.inner.log.is_deleted(buried[0], Timestamp::EPOCH), "whoever replays it wants it to run");
     broker.close().await.unwrap();
+}
+
+async fn what_was_cut_off_is_gone_and_the_rest_is_right(rabbit: &Rabbit) {
+    let (one, two) = (open(rabbit, "cut").await, open(rabbit, "cut").await);
+    let small = stream::arguments(200_000, 50_000);
+    stream::declare(&one.inner.links.control, &one.inner.topology.names.dead(), &small).await.unwrap();
+    let (of_one, of_two) = (one.dead_jobs().unwrap(), two.dead_jobs().unwrap());
+    assert_eq!(of_one.size().await.unwrap(), 0);
+    let mut buried = Vec::new();
+    for _ in 0..60 {
+        let jobs: Vec<Job> = (0..20).map(|_| large_job()).collect();
+        let words = one.inner.dead.bury(jobs.iter().map(burial).collect()).await;
+        words.into_iter().collect::<Result<()>>().unwrap();
+        buried.extend(jobs.iter().map(|job| job.id));
+    }
+    // One process has seen all of them die, the other one reads what is left.
+    let left = of_two.size().await.unwrap();
+    assert!(left > 100 && left < 600, "{left} are left");
+    eventually("one has noticed", async || of_one.size().await.unwrap() == left).await;
+    let sizes = one.inner.dead.sizes().await.unwrap();
+    assert_eq!(sizes, [(queue(), left)]);
+    for dead in [of_one, of_two] {
+        assert!(dead.find_by_id(buried[0]).await.unwrap().is_none());
+        assert!(!dead.replay(buried[0]).await.unwrap() && !dead.delete(buried[0]).await.unwrap());
+        let first = buried[buried.len() - usize::try_from(left).unwrap()];
+        assert!(dead.find_by_id(first).await.unwrap().is_some());
+    }
+    assert!(of_one.replay(buried[1_199]).await.unwrap());
+    let (a, b) = tokio::join!(of_one.replay_n(2_000), of_two.replay_n(2_000));
+    assert_eq!(a.unwrap() + b.unwrap() + 1, left);
+    assert_eq!((of_one.size().await.unwrap(), of_two.size().await.unwrap()), (0, 0));
+    eventually("they are in the queue, once", async || ready_in_queue(&two).await == left).await;
+    // It goes on.
+    let again = bury(&two, 3).await;
+    assert_eq!(of_one.pop().await.unwrap().map(|dead| dead.id), Some(again[0]));
+    one.close().await.unwrap();
+    two.close().await.unwrap();
 }

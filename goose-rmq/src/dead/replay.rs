@@ -92,7 +92,9 @@ impl Dead {
             let (exchange, key) = self.topology.names.address(job.ready_queue(), Path::NOW);
             message::outgoing(job, &ticket, exchange, key)
         };
-        let words = self.wires.publisher.publish_all(jobs.iter().map(outgoing).collect()).await;
+        let mut messages: Vec<Outgoing> = jobs.iter().map(outgoing).collect();
+        self.topology.names.stamp(&mut messages);
+        let words = self.wires.publisher.publish_all(messages).await;
         let (mut replayed, mut failure) = (Vec::with_capacity(jobs.len()), None);
         for ((offset, _), word) in jobs.into_iter().zip(words) {
             match word {

@@ -1,6 +1,6 @@
 //! Asking who is there. Sessions do not beat: they answer when somebody wants to know, and so an idle system is silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use goose_core::broker::capability::LiveWorker;
@@ -52,6 +52,10 @@ impl Log {
             sum.moving += said.moving;
         }
         Ok(holdings)
+    }
+
+    pub(super) async fn open_sessions(&self) -> Result<HashSet<JobId>> {
+        Ok(self.census().await?.into_iter().map(|session| session.id.0).collect())
     }
 
     async fn census(&self) -> Result<Vec<SessionSaid>> {

@@ -11,9 +11,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::content::Unmet;
 use super::presence::Presence;
 use super::said::{Counts, Said, Text};
 use super::{Count, REMOVED, State};
+use crate::journal::{Notes, STEP};
 use crate::publisher::PublishError;
 use crate::stream::{NewEntry, Stream, Wires};
 
@@ -37,6 +39,8 @@ pub(super) struct Keeper(Arc<Shared>);
 struct Shared {
     wires: Wires,
     stream: Arc<Stream<State>>,
+    /// What is to be said in the journal, before what follows from it is said here.
+    notes: Arc<Notes>,
     /// By [`Count`].
     counts: [AtomicU64; 6],
     /// There is something to say that can wait a second.
@@ -54,7 +58,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Outbox {
     used: Vec<QueueName>,
-    removed: Vec<JobId>,
+    removed: Vec<Unmet>,
     arrived: Vec<Arc<Presence>>,
     left: Vec<JobId>,
     /// What the server has not taken, or not for sure. It goes out again unchanged, so that it counts once.
@@ -62,11 +66,12 @@ struct Outbox {
 }
 
 impl Keeper {
-    pub(super) fn new(wires: Wires, stream: Arc<Stream<State>>) -> Self {
+    pub(super) fn new(wires: Wires, stream: Arc<Stream<State>>, notes: Arc<Notes>) -> Self {
         let (flushes, task) = mpsc::unbounded_channel();
         Self(Arc::new(Shared {
             wires,
             stream,
+            notes,
             counts: Default::default(),
             is_dirty: AtomicBool::new(false),
             known: RwLock::default(),
@@ -108,8 +113,8 @@ impl Keeper {
         self.0.wake.notify_one();
     }
 
-    pub(super) fn removed(&self, id: JobId) {
-        self.0.outbox.lock().removed.push(id);
+    pub(super) fn removed(&self, what: Unmet) {
+        self.0.outbox.lock().removed.push(what);
         if !self.0.is_dirty.swap(true, Ordering::AcqRel) {
             self.start();
             self.0.wake.notify_one();
@@ -155,7 +160,7 @@ const COUNTS: [Count; 6] =
 /// Says things when it is their time, for as long as the broker lives.
 async fn run(shared: Arc<Shared>, mut flushes: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
     let mut progress = shared.stream.progress();
-    let (mut flush_at, mut snapshot_at) = (None, None);
+    let (mut flush_at, mut snapshot_at, mut keep_at) = (None, None, None);
     loop {
         let time = |at: Option<Instant>| at.unwrap_or_else(Instant::now);
         tokio::select! {
@@ -178,6 +183,10 @@ async fn run(shared: Arc<Shared>, mut flushes: mpsc::UnboundedReceiver<oneshot::
                 snapshot_at = None;
                 shared.begin_snapshot().await;
             }
+            () = tokio::time::sleep_until(time(keep_at)), if keep_at.is_some() => {
+                keep_at = None;
+                shared.begin_to_keep().await;
+            }
             changed = progress.changed() => {
                 if changed.is_err() {
                     return;
@@ -187,13 +196,19 @@ async fn run(shared: Arc<Shared>, mut flushes: mpsc::UnboundedReceiver<oneshot::
                 }
                 shared.answer().await;
                 if snapshot_at.is_none() && shared.stream.state().wants_snapshot() {
-                    // Not all processes at the same time: who comes later sees that one has begun.
-                    let byte = JobId::new().as_bytes()[15];
-                    snapshot_at = Some(Instant::now() + Duration::from_millis(8) * u32::from(byte));
+                    snapshot_at = Some(in_a_moment());
+                }
+                if keep_at.is_none() && shared.to_keep().is_some() {
+                    keep_at = Some(in_a_moment());
                 }
             }
         }
     }
+}
+
+/// Not all processes at the same time: who comes later sees that one has begun.
+fn in_a_moment() -> Instant {
+    Instant::now() + Duration::from_millis(8) * u32::from(JobId::new().as_bytes()[15])
 }
 
 impl Outbox {
@@ -214,8 +229,15 @@ impl Outbox {
             said.push(Said::Left { sessions: self.left.drain(..).map(Text).collect() });
         }
         let until = SystemClock.now().saturating_add(REMOVED).as_millis();
-        for ids in self.removed.chunks(IDS) {
-            said.push(Said::Removed { ids: ids.iter().copied().map(Text).collect(), until });
+        for removed in self.removed.chunks(IDS) {
+            let (mut ids, mut copies) = (Vec::new(), Vec::new());
+            for removed in removed {
+                match removed {
+                    Unmet::Job(id) => ids.push(Text(*id)),
+                    Unmet::Copy(copy) => copies.push(*copy),
+                }
+            }
+            said.push(Said::Removed { ids, copies, until });
         }
         self.removed.clear();
         if counts != Counts::default() {
@@ -228,7 +250,9 @@ impl Outbox {
 impl Shared {
     /// Says what there is to say. Answers when to try again, if the server would not take all.
     async fn flush(&self) -> Option<Instant> {
-        // First, so that the task is woken by what comes from now on.
+        // A session that has ended has said first what became of its jobs.
+        self.notes.flush().await;
+        // Before looking, so that the task is woken by what comes from now on.
         self.is_dirty.store(false, Ordering::Release);
         let stuck = std::mem::take(&mut self.outbox.lock().stuck);
         if !self.append(stuck).await {
@@ -236,7 +260,8 @@ impl Shared {
         }
         let [enqueued, succeeded, failed, died, discarded, recovered] =
             self.counts.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
-        let counts = Counts { enqueued, succeeded, failed, died, discarded, recovered };
+        let journaled = self.notes.take_bytes();
+        let counts = Counts { enqueued, succeeded, failed, died, discarded, recovered, journaled };
         let entries = self.outbox.lock().take(counts);
         if self.append(entries).await { None } else { Some(Instant::now() + PAUSE) }
     }
@@ -270,6 +295,8 @@ impl Shared {
         let open: Vec<Arc<Presence>> = self.sessions.lock().iter().filter_map(Weak::upgrade).collect();
         // Somebody took us for dead, or wants to know.
         if census && !open.is_empty() || open.iter().any(|session| left.contains(&session.id())) {
+            // Whoever asks believes that he has heard everything when he has heard this.
+            self.notes.flush().await;
             let sessions = open.iter().map(|session| session.said()).collect();
             self.append(vec![Said::Present { sessions }.entry()]).await;
         }
@@ -278,13 +305,36 @@ impl Shared {
         let pieces = content.pieces();
         let parts = pieces.len();
         for (part, piece) in pieces.into_iter().enumerate() {
-            let entry = Said::Snapshot { begin, part, parts, piece }.entry();
+            let entry = Said::Snapshot { begin, part, parts, piece: Box::new(piece) }.entry();
             if !matches!(self.stream.append(&[entry]).await[..], [Ok(())]) {
                 // Somebody will begin another one.
                 return;
             }
         }
         tracing::debug!(parts, "a snapshot of the control log was written");
+    }
+
+    /// Whether so much has come into the journal that what waits there has to be said again: how much there is now,
+    /// and was the last time.
+    fn to_keep(&self) -> Option<(u64, u64)> {
+        let state = self.stream.state();
+        let (journaled, kept) = (state.content.counts.journaled, state.content.kept);
+        (journaled >= kept.saturating_add(STEP)).then_some((journaled, kept))
+    }
+
+    /// Says it again, unless somebody else does.
+    async fn begin_to_keep(&self) {
+        let Some((journaled, before)) = self.to_keep() else { return };
+        if !matches!(self.stream.append_and_read_back(Said::Keep { journaled, before }.entry()).await, Ok(1)) {
+            return;
+        }
+        let notes = Arc::clone(&self.notes);
+        self.wires.runtime.spawn(async move {
+            if let Err(error) = notes.keep().await {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "cannot say again what waits in the journal; another process will");
+            }
+        });
     }
 
     async fn begin_snapshot(&self) {

@@ -12,23 +12,28 @@ mod content;
 mod keeper;
 #[cfg(test)]
 mod on_a_server;
+mod packed;
 mod presence;
 mod said;
 mod state;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use goose_core::broker::capability::Totals;
-use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
+use goose_core::{Clock, Error, ErrorKind, JobId, QueueName, Result, SystemClock, Timestamp};
 use tokio::sync::watch;
 
 pub(crate) use self::census::Holdings;
+use self::content::Unmet;
 use self::keeper::Keeper;
 pub(crate) use self::presence::Presence;
 use self::said::Said;
-pub(crate) use self::said::Text;
+pub(crate) use self::said::{Text, Whereabouts};
 pub(crate) use self::state::State;
+use crate::journal::Notes;
+use crate::message::CopyId;
 use crate::stream::{self, Stream, Wires};
 use crate::topology::Names;
 
@@ -46,6 +51,10 @@ pub(crate) const ENQUEUED: Duration = Duration::from_secs(90 * 86_400);
 
 /// How long it is remembered once its message has been met and removed: a second copy of it can be on its way.
 const REMOVED: Duration = Duration::from_secs(7 * 86_400);
+
+/// How many deleted jobs are remembered: a snapshot of so many is a quarter of the stream, so that there is always a complete
+/// one in it.
+const MOST_DELETED: usize = 1_000_000;
 
 /// The log of one broker handle: written to, and read to the end all the time once somebody has asked.
 #[derive(Debug)]
@@ -72,20 +81,61 @@ pub(crate) enum Count {
 }
 
 impl Log {
-    pub(crate) fn new(wires: Wires, names: &Names) -> Arc<Self> {
+    /// `notes` for the journal are told before what is said here about the same jobs.
+    pub(crate) fn new(wires: Wires, names: &Names, notes: Arc<Notes>) -> Arc<Self> {
         let stream = Stream::new(wires.clone(), names.log(), stream::arguments(SIZE, SEGMENT));
-        Arc::new(Self { keeper: Keeper::new(wires, Arc::clone(&stream)), stream })
+        Arc::new(Self { keeper: Keeper::new(wires, Arc::clone(&stream), notes), stream })
     }
 
-    /// Whether a job was deleted: a session asks this before it hands it out. Nanoseconds.
-    pub(crate) fn is_deleted(&self, id: JobId) -> bool {
+    /// Whether a job that was enqueued at that time was deleted since: a session asks this before it hands it out. Cheap.
+    pub(crate) fn is_deleted(&self, id: JobId, enqueued_at: Timestamp) -> bool {
         let state = self.stream.state();
-        !state.content.deleted.is_empty() && state.content.deleted.contains_key(&id)
+        !state.content.deleted.is_empty()
+            && state.content.deleted.get(&id).is_some_and(|deletion| enqueued_at <= deletion.at)
+    }
+
+    fn knows_deleted(&self, id: JobId) -> bool {
+        self.stream.state().content.deleted.contains_key(&id)
     }
 
     /// Takes note that the message of a deleted job was met and removed.
     pub(crate) fn removed(&self, id: JobId) {
-        self.keeper.removed(id);
+        self.keeper.removed(Unmet::Job(id));
+    }
+
+    /// Whether a message was replaced by another one of the same job. Nanoseconds.
+    pub(crate) fn is_replaced(&self, copy: CopyId) -> bool {
+        let state = self.stream.state();
+        !state.content.replaced.is_empty() && state.content.replaced.contains_key(&copy.0)
+    }
+
+    /// Takes note that a message that was replaced was met and removed.
+    pub(crate) fn removed_copy(&self, copy: CopyId) {
+        self.keeper.removed(Unmet::Copy(copy.0));
+    }
+
+    /// Has a message removed when a worker meets it, for there is another one of its job.
+    pub(crate) async fn replace(&self, copy: CopyId, from: Whereabouts) -> Result<()> {
+        let until = SystemClock.now().saturating_add(SCHEDULED).as_millis();
+        self.say(Said::Replace { copy: copy.0, until, from }).await.map(drop)
+    }
+
+    /// How many messages of a queue, or of all that wait for their time, are counted by the server and will not be run, as far as
+    /// the log has been read.
+    pub(crate) fn unmet(&self, queue: Option<&QueueName>) -> u64 {
+        self.stream.state().content.unmet(queue, SystemClock.now())
+    }
+
+    /// Takes note that a queue was emptied, or all that waited for its time.
+    pub(crate) async fn purged(&self, queue: Option<&QueueName>) -> Result<()> {
+        let queue = queue.cloned().map(Text);
+        self.say(Said::Purged { queue, at: SystemClock.now().as_millis() }).await.map(drop)
+    }
+
+    /// Has everybody say everything they know by now, here and in the journal, and answers which sessions are open.
+    pub(crate) async fn gather(&self) -> Result<HashSet<JobId>> {
+        self.keeper.flush().await;
+        self.open_sessions().await
     }
 
     /// Whether a queue is paused; sessions also wait for changes.
@@ -110,12 +160,12 @@ impl Log {
         self.stream.catch_up_everywhere().await
     }
 
-    /// Takes note that a queue is used. Nanoseconds after the first time.
+    /// Takes note that a queue is used. Cheap after the first time.
     pub(crate) fn used(&self, queue: &QueueName) {
         self.keeper.used(queue);
     }
 
-    /// Counts. Nanoseconds; said once a second.
+    /// Counts. Cheap; said once a second.
     pub(crate) fn count(&self, what: Count, n: u64) {
         self.keeper.count(what, n);
     }
@@ -147,16 +197,42 @@ impl Log {
         Ok(self.stream.state().content.paused.iter().cloned().collect())
     }
 
-    /// Has jobs removed when workers meet them, and remembers that for a time; says how many were not deleted before.
-    pub(crate) async fn delete(&self, ids: &[JobId], remembered: Duration) -> Result<u64> {
-        let until = SystemClock.now().saturating_add(remembered).as_millis();
-        self.say(Said::Delete { ids: ids.iter().copied().map(Text).collect(), until }).await
+    /// Has a job removed when workers meet it, and remembers that for a time; `false` if it was deleted before. `from` is where its
+    /// message waits, if that is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] when too many are remembered already.
+    pub(crate) async fn delete(&self, id: JobId, remembered: Duration, from: Option<Whereabouts>) -> Result<bool> {
+        let at = SystemClock.now();
+        self.check_room(1, at).await?;
+        let until = packed::whole_days(at.saturating_add(remembered)).as_millis();
+        let said = Said::Delete { ids: vec![Text(id)], at: at.as_millis(), until, from };
+        let deleted = self.say(said).await?;
+        // What is enqueued under the same id from now on has a later time.
+        while SystemClock.now() <= at {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(deleted > 0)
+    }
+
+    async fn check_room(&self, more: usize, now: Timestamp) -> Result<()> {
+        self.keeper.start_reading();
+        if !self.stream.progress().borrow().is_live {
+            self.catch_up().await?;
+        }
+        let is_full = |state: &State| state.content.deleted.len() + more > MOST_DELETED;
+        if !is_full(&self.stream.state()) {
+            return Ok(());
+        }
+        let mut state = self.stream.state_mut();
+        state.content.forget_until(now);
+        if is_full(&state) { Err(too_many()) } else { Ok(()) }
     }
 
     /// Lets jobs run that were deleted, for somebody replays them.
     pub(crate) async fn restore(&self, ids: &[JobId]) -> Result<()> {
         self.catch_up().await?;
-        let deleted: Vec<_> = ids.iter().copied().filter(|id| self.is_deleted(*id)).map(Text).collect();
+        let deleted: Vec<_> = ids.iter().copied().filter(|id| self.knows_deleted(*id)).map(Text).collect();
         if !deleted.is_empty() {
             self.say(Said::Restore { ids: deleted }).await?;
         }
@@ -187,4 +263,12 @@ impl Log {
         self.keeper.start_reading();
         self.stream.append_and_read_back(said.entry()).await
     }
+}
+
+fn too_many() -> Error {
+    let message = format!(
+        "{MOST_DELETED} deleted jobs are remembered, and the control log takes no more; nothing was deleted. Purge queues, or \
+         let handlers find out that there is nothing left to do; room comes 7 days after workers have met deleted jobs"
+    );
+    Error::new(ErrorKind::Full, message)
 }

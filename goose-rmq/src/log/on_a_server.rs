@@ -22,8 +22,27 @@ fn queue(name: &str) -> QueueName {
 async fn a_server() {
     let rabbit = Rabbit::start();
     what_is_cut_off_is_still_known(&rabbit).await;
+    deletions_are_not_remembered_without_end(&rabbit).await;
     sessions_are_counted_until_they_do_not_answer(&rabbit).await;
     counts_come_through_whatever_happens_to_connections(&rabbit).await;
+}
+
+async fn deletions_are_not_remembered_without_end(rabbit: &Rabbit) {
+    let broker = open(rabbit, "many").await;
+    let log = &broker.inner.log;
+    assert!(log.delete(JobId::new(), ENQUEUED, None).await.unwrap());
+    let long = SystemClock.now().saturating_add(ENQUEUED);
+    let fill = |until| {
+        let many = (0..MOST_DELETED).map(|_| (JobId::new(), content::Deletion { at: until, until }));
+        log.stream.state_mut().content.deleted = many.collect();
+    };
+    fill(long);
+    let error = log.delete(JobId::new(), ENQUEUED, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Full, "{error:#}");
+    // What is not remembered any more is in nobody's way.
+    fill(Timestamp::EPOCH);
+    assert!(log.delete(JobId::new(), ENQUEUED, None).await.unwrap());
+    broker.close().await.unwrap();
 }
 
 /// The stream is made so small that its beginning goes soon; a snapshot must have been written by then.
@@ -35,7 +54,7 @@ async fn what_is_cut_off_is_still_known(rabbit: &Rabbit) {
     channel.declare_queue("cut/v1/log", Lifetime::Durable, &small).await.unwrap();
     let id = JobId::new();
     assert!(log.pause(&queue("a")).await.unwrap() && log.pause(&queue("b")).await.unwrap());
-    assert_eq!(log.delete(&[id], ENQUEUED).await.unwrap(), 1);
+    assert!(log.delete(id, ENQUEUED, None).await.unwrap());
     let mut enqueued = 0;
     let end = Instant::now() + Duration::from_secs(60);
     while !log.stream.state().was_compacted() {
@@ -49,7 +68,7 @@ async fn what_is_cut_off_is_still_known(rabbit: &Rabbit) {
     assert!(log.resume(&queue("b")).await.unwrap());
     let late = open(rabbit, "cut").await;
     assert_eq!(late.inner.log.paused().await.unwrap(), [queue("a")]);
-    assert!(late.inner.log.is_deleted(id));
+    assert!(late.inner.log.is_deleted(id, Timestamp::EPOCH));
     assert_eq!(late.inner.log.totals().await.unwrap().enqueued, enqueued);
     let first = late.inner.log.stream.state().first_read();
     assert!(first > Some(2), "the beginning is gone: {first:?}");

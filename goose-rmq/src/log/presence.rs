@@ -43,7 +43,7 @@ impl Presence {
         Self { id: JobId::new(), worker, started_at, queues }
     }
 
-    pub(super) fn id(&self) -> JobId {
+    pub(crate) fn id(&self) -> JobId {
         self.id
     }
 

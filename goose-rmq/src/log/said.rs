@@ -24,15 +24,36 @@ pub(super) enum Said {
     Resume {
         queue: Text<QueueName>,
     },
-    /// These jobs are not to be run. Remembered until then, in milliseconds since the epoch.
+    /// These jobs are not to be run, if they were enqueued until then (`at`). Remembered `until` then, both in milliseconds
+    /// since the epoch.
     Delete {
         ids: Vec<Text<JobId>>,
+        at: i64,
+        until: i64,
+        /// Where their messages wait, if that is known: they are no more part of what waits there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Whereabouts>,
+    },
+    /// This message is not to be run: another one of the same job was sent, to the front. Remembered until then.
+    Replace {
+        copy: i64,
+        until: i64,
+        from: Whereabouts,
+    },
+    /// A worker has met these deleted jobs and removed their messages, or messages that were replaced.
+    Removed {
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ids: Vec<Text<JobId>>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        copies: Vec<i64>,
         until: i64,
     },
-    /// A worker has met these deleted jobs and removed their messages.
-    Removed {
-        ids: Vec<Text<JobId>>,
-        until: i64,
+    /// This queue was emptied, or without a name everything that waits for its time.
+    Purged {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<Text<QueueName>>,
+        /// At that time, in milliseconds: what was not due then was not in the queue.
+        at: i64,
     },
     /// These jobs may run after all: somebody replays them.
     Restore {
@@ -54,6 +75,12 @@ pub(super) enum Said {
     },
     /// Everybody with open sessions is asked to say so.
     Census,
+    /// Somebody says again what waits in the journal, now that so many bytes have come into it.
+    Keep {
+        journaled: u64,
+        /// That was so when somebody last did it.
+        before: u64,
+    },
     /// A snapshot of everything before this entry follows.
     Begin,
     /// A part of the snapshot that was begun at that place.
@@ -61,8 +88,11 @@ pub(super) enum Said {
         begin: u64,
         part: usize,
         parts: usize,
-        piece: Piece,
+        piece: Box<Piece>,
     },
+    /// Nothing that any version has written.
+    #[serde(skip)]
+    Broken,
     /// Something of a newer version.
     #[serde(other)]
     Unknown,
@@ -74,10 +104,28 @@ impl Said {
         NewEntry::new(Table::new(), serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// What is no entry at all is one that nobody knows.
     pub(super) fn read(body: &[u8]) -> Self {
-        serde_json::from_slice(body).unwrap_or(Self::Unknown)
+        /// What all versions have in common.
+        #[derive(Deserialize)]
+        struct Any {
+            #[serde(rename = "is")]
+            _is: String,
+        }
+        serde_json::from_slice(body).unwrap_or_else(|_| {
+            // A newer version may know more of a kind that we know, too.
+            let is_one = serde_json::from_slice::<Any>(body).is_ok();
+            if is_one { Self::Unknown } else { Self::Broken }
+        })
     }
+}
+
+/// Where a message waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Whereabouts {
+    pub(crate) queue: Text<QueueName>,
+    /// From when on it is in that queue, in milliseconds; until then it waits for its time. Zero if it never did.
+    #[serde(default)]
+    pub(crate) due: i64,
 }
 
 /// An open session of a worker.
@@ -130,6 +178,9 @@ pub(super) struct Counts {
     pub(super) discarded: u64,
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) recovered: u64,
+    /// How much has come into the journal, in bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) journaled: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
@@ -146,6 +197,7 @@ impl Counts {
             (&mut self.died, more.died),
             (&mut self.discarded, more.discarded),
             (&mut self.recovered, more.recovered),
+            (&mut self.journaled, more.journaled),
         ];
         pairs.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }
@@ -185,8 +237,8 @@ mod tests {
         for (said, json) in [
             (Said::Pause { queue: queue.clone() }, r#"{"is":"pause","queue":"mail"}"#),
             (
-                Said::Delete { ids: vec![id.clone()], until: 7 },
-                r#"{"is":"delete","ids":["0190163d-8694-739b-aea5-966c26f8ad90"],"until":7}"#,
+                Said::Delete { ids: vec![id.clone()], at: 5, until: 7, from: None },
+                r#"{"is":"delete","ids":["0190163d-8694-739b-aea5-966c26f8ad90"],"at":5,"until":7}"#,
             ),
             (Said::Count(Counts { died: 2, ..Counts::default() }), r#"{"is":"count","died":2}"#),
             (Said::Census, r#"{"is":"census"}"#),
@@ -212,8 +264,11 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_passed_over() {
-        for body in [&br#"{"is":"cron-put","entry":[1]}"#[..], b"junk", b"", br#"{"is":"pause","queue":"no spaces"}"#] {
+        for body in [&br#"{"is":"cron-put","entry":[1]}"#[..], br#"{"is":"pause","queue":"no spaces"}"#] {
             assert_eq!(Said::read(body), Said::Unknown);
+        }
+        for body in [&b"junk"[..], b"", b"{}", b"[1]", br#"{"is":7}"#] {
+            assert_eq!(Said::read(body), Said::Broken);
         }
         // More than is known of a known kind does not matter.
         assert_eq!(Said::read(br#"{"is":"census","why":"dashboard"}"#), Said::Census);

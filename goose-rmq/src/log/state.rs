@@ -14,6 +14,12 @@ use crate::stream::{Entry, Fold};
 /// How much is appended between two snapshots, in bytes, at least.
 pub(super) const GROWTH: u64 = 4 << 20;
 
+/// A large snapshot is followed by the next one after no more than this, so that both are in the stream at the same time.
+const MOST_GROWTH: u64 = 24 << 20;
+
+/// So much of the log without a snapshot, and its beginning is about to be cut off.
+const ALARM: u64 = 64 << 20;
+
 /// What the server adds to an entry, about.
 const OVERHEAD: u64 = 150;
 
@@ -38,6 +44,10 @@ pub(crate) struct State {
     pub(super) changes: watch::Sender<u64>,
     /// Something was said that this version does not know; a snapshot of it would leave that out.
     is_incomplete: bool,
+    /// That was told a second time, when it was about to matter.
+    is_alarmed: bool,
+    /// Everything is read that was there, see [`Fold::completed`].
+    is_live: bool,
     growth: Growth,
     sweep_at: usize,
     pub(super) demands: Demands,
@@ -95,6 +105,8 @@ impl Fold for State {
             rebuild: None,
             changes: watch::Sender::new(0),
             is_incomplete: false,
+            is_alarmed: false,
+            is_live: false,
             growth: Growth::default(),
             sweep_at: SWEEP,
             demands: Demands::default(),
@@ -105,6 +117,20 @@ impl Fold for State {
 
     fn fold(&mut self, entry: &Entry) -> u64 {
         self.read(entry.offset, entry.id.as_deref(), Said::read(&entry.body), entry.body.len(), SystemClock.now())
+    }
+
+    fn completed(&mut self, stream: &str, first: Option<u64>) {
+        self.is_live = true;
+        self.is_whole |= first.is_none_or(|first| first == 0);
+        if !self.is_whole {
+            tracing::error!(
+                stream,
+                "the beginning of the control log was cut off and there is no complete snapshot of it: queues that were \
+                 paused and jobs that were deleted before are not known any more; look at the paused queues, and delete again \
+                 what must not run"
+            );
+        }
+        self.go_on_with_what_is_left();
     }
 
     fn succeed(&mut self, before: Self) {
@@ -127,7 +153,8 @@ impl State {
         match &said {
             Said::Census => self.demands.census = true,
             Said::Left { sessions } => self.demands.left.extend(sessions.iter().map(|id| id.0)),
-            Said::Unknown => self.is_incomplete = true,
+            Said::Unknown => self.is_incomplete(offset),
+            Said::Broken => tracing::warn!(offset, "an entry of the control log cannot be read, and is passed over"),
             Said::Begin => self.begin(offset, id),
             Said::Snapshot { begin, parts, part, piece } => self.part(*begin, *part, *parts, piece),
             _ => {}
@@ -137,16 +164,41 @@ impl State {
         if paused && answer > 0 {
             self.changes.send_modify(|version| *version += 1);
         }
-        if self.content.deleted.len() >= self.sweep_at {
+        if self.content.remembered() >= self.sweep_at {
             self.content.forget_until(now);
-            self.sweep_at = self.content.deleted.len() + SWEEP;
+            self.sweep_at = self.content.remembered() + SWEEP;
         }
         match &mut self.rebuild {
             Some(rebuild) if rebuild.since.len() >= BETWEEN => self.rebuild = None,
             Some(rebuild) => rebuild.since.push((offset, said)),
             None => {}
         }
+        self.go_on_with_what_is_left();
+        if self.is_incomplete && !self.is_alarmed && self.growth.bytes > ALARM {
+            self.is_alarmed = true;
+            tracing::error!(
+                "no process writes snapshots of the control log, because a newer version has written into it: pauses and \
+                 deletions will soon be lost with its beginning; run the newer version in a process that consumes"
+            );
+        }
         answer
+    }
+
+    /// A log that is not whole will not become so by itself: what is left of it counts from now on, so that there will be snapshots
+    /// again. While one is being read, that is waited for.
+    fn go_on_with_what_is_left(&mut self) {
+        self.is_whole |= self.is_live && self.rebuild.is_none();
+    }
+
+    fn is_incomplete(&mut self, offset: u64) {
+        if !self.is_incomplete {
+            self.is_incomplete = true;
+            tracing::warn!(
+                offset,
+                "the control log says something that only a newer version knows; this process passes over it, and leaves it to \
+                 newer ones to write snapshots"
+            );
+        }
     }
 
     fn begin(&mut self, offset: u64, id: Option<&str>) {
@@ -203,181 +255,12 @@ impl State {
     /// Whether it is time for a snapshot and nobody seems to be writing one.
     pub(super) fn wants_snapshot(&self) -> bool {
         // Who has not read everything waits longer, so that somebody who has comes first.
-        let enough = GROWTH.max(self.growth.snapshot.saturating_mul(2)) * if self.is_whole { 1 } else { 4 };
+        let snapshot = self.growth.snapshot;
+        let enough = GROWTH.max(snapshot.saturating_add(snapshot.min(MOST_GROWTH))) * if self.is_whole { 1 } else { 4 };
         let is_begun = self.growth.begun.is_some_and(|(_, bytes, _)| bytes < GROWTH);
         self.growth.bytes >= enough && !is_begun && !self.is_incomplete && self.demands.begun.is_none()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use goose_core::{JobId, QueueName};
-
-    use super::super::said::{Counts, Text};
-    use super::*;
-
-    /// A log as the server keeps it.
-    #[derive(Default)]
-    struct Kept(Vec<(String, Said)>);
-
-    impl Kept {
-        fn say(&mut self, said: Said) -> usize {
-            self.0.push((format!("entry-{}", self.0.len()), said));
-            self.0.len() - 1
-        }
-
-        fn read(&self, state: &mut State, from: usize) {
-            for (offset, (id, said)) in self.0.iter().enumerate().skip(from) {
-                state.read(offset as u64, Some(id), said.clone(), 100, Timestamp::EPOCH);
-            }
-        }
-
-        fn read_from(&self, from: usize) -> State {
-            let mut state = State::empty();
-            self.read(&mut state, from);
-            state
-        }
-
-        /// As the keeper does it, by a process that has read everything.
-        fn begin(&mut self) -> (u64, Vec<Piece>) {
-            let mut writer = self.read_from(0);
-            let begin = self.say(Said::Begin);
-            writer.demands.begun = Some(format!("entry-{begin}"));
-            self.read(&mut writer, begin);
-            let (at, content) = writer.demands.snapshot.take().unwrap();
-            assert_eq!(at, begin as u64);
-            (at, content.pieces())
-        }
-
-        fn end(&mut self, (begin, pieces): (u64, Vec<Piece>)) {
-            let parts = pieces.len();
-            for (part, piece) in pieces.into_iter().enumerate() {
-                self.say(Said::Snapshot { begin, part, parts, piece });
-            }
-        }
-    }
-
-    fn queue(name: &str) -> Text<QueueName> {
-        Text(QueueName::new(name).unwrap())
-    }
-
-    fn enqueued(n: u64) -> Said {
-        Said::Count(Counts { enqueued: n, ..Counts::default() })
-    }
-
-    #[test]
-    fn who_reads_from_the_middle_knows_as_much_as_who_has_read_everything() {
-        let mut log = Kept::default();
-        log.say(Said::Pause { queue: queue("a") });
-        log.say(Said::Pause { queue: queue("b") });
-        log.say(enqueued(5));
-        let cut = log.say(enqueued(6));
-        // One that never comes to its end, and another in whose midst things are said.
-        log.begin();
-        let snapshot = log.begin();
-        log.say(enqueued(7));
-        log.say(Said::Resume { queue: queue("a") });
-        log.end(snapshot);
-        log.say(enqueued(8));
-        let whole = log.read_from(0);
-        for from in 1..=cut + 2 {
-            let state = log.read_from(from);
-            assert_eq!(state.content, whole.content, "from entry {from}");
-            assert!(state.is_whole);
-        }
-        assert_eq!(whole.content.counts.enqueued, 26);
-        assert_eq!(whole.content.paused, [queue("b").0].into());
-        // Its begin is cut off: what is left does not make a whole.
-        assert!(!log.read_from(cut + 3).is_whole);
-    }
-
-    /// Two processes find at the same moment that it is time, and things are said all the while.
-    #[test]
-    fn snapshots_that_are_written_at_the_same_time_do_no_harm() {
-        let mut log = Kept::default();
-        log.say(Said::Pause { queue: queue("a") });
-        log.say(enqueued(5));
-        let (begin, first) = log.begin();
-        log.say(enqueued(6));
-        let cut = log.0.len() - 1;
-        let (second_begin, second) = log.begin();
-        log.say(Said::Resume { queue: queue("a") });
-        log.end((begin, first));
-        log.say(enqueued(7));
-        log.end((second_begin, second));
-        log.say(enqueued(8));
-        let whole = log.read_from(0);
-        assert_eq!((whole.content.counts.enqueued, whole.content.paused.len()), (26, 0));
-        for from in 1..=cut + 1 {
-            let state = log.read_from(from);
-            assert!(state.is_whole, "from entry {from}");
-            assert_eq!(state.content, whole.content, "from entry {from}");
-        }
-    }
-
-    #[test]
-    fn a_snapshot_is_due_after_enough_and_only_one_at_a_time() {
-        let mut log = Kept::default();
-        let mut state = State::empty();
-        let grow = |state: &mut State, log: &mut Kept| {
-            let from = log.0.len();
-            for _ in 0..GROWTH / (100 + OVERHEAD) + 1 {
-                log.say(enqueued(1));
-            }
-            log.read(state, from);
-        };
-        assert!(!state.wants_snapshot());
-        grow(&mut state, &mut log);
-        assert!(state.wants_snapshot());
-        let snapshot = log.begin();
-        log.read(&mut state, log.0.len() - 1);
-        assert!(!state.wants_snapshot(), "somebody has begun one");
-        let from = log.0.len();
-        log.end(snapshot);
-        log.read(&mut state, from);
-        assert!(!state.wants_snapshot(), "it is there");
-        grow(&mut state, &mut log);
-        assert!(state.wants_snapshot(), "enough has come since");
-        log.begin();
-        log.read(&mut state, log.0.len() - 1);
-        assert!(!state.wants_snapshot());
-        grow(&mut state, &mut log);
-        assert!(state.wants_snapshot(), "its writer is gone");
-        log.say(Said::Unknown);
-        log.read(&mut state, log.0.len() - 1);
-        assert!(!state.wants_snapshot(), "a snapshot without what a newer version says would lose it");
-    }
-
-    #[test]
-    fn changes_are_told_when_a_pause_begins_or_ends() {
-        let mut log = Kept::default();
-        let mut state = State::empty();
-        let seen = state.changes.subscribe();
-        for (said, version) in [
-            (Said::Used { queues: vec![queue("a")] }, 0),
-            (Said::Pause { queue: queue("a") }, 1),
-            (Said::Pause { queue: queue("a") }, 1),
-            (Said::Resume { queue: queue("b") }, 1),
-            (Said::Resume { queue: queue("a") }, 2),
-        ] {
-            let at = log.say(said);
-            log.read(&mut state, at);
-            assert_eq!(*seen.borrow(), version);
-        }
-        let mut another = State::empty();
-        another.succeed(state);
-        assert_eq!(*seen.borrow(), 3, "the set may be another one after reading everything again");
-    }
-
-    #[test]
-    fn deletions_do_not_pile_up() {
-        let mut state = State::empty();
-        for n in 0..3 * SWEEP {
-            let until = if n % 2 == 0 { 10 } else { 30 };
-            let said = Said::Delete { ids: vec![Text(JobId::new())], until };
-            state.read(n as u64, None, said, 100, Timestamp::from_millis(20));
-        }
-        let left = state.content.deleted.len();
-        assert!(left < 2 * SWEEP + SWEEP / 2, "{left} of {} are remembered", 3 * SWEEP);
-    }
-}
+mod tests;

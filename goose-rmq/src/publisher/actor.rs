@@ -1,6 +1,6 @@
 //! The task of one channel: takes messages in, keeps as many under way as the pace allows, and answers each.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,17 @@ use tokio::task::JoinSet;
 
 use super::flights::{Flights, Ticket};
 use super::pace::Pace;
+use super::places::Places;
+use super::refused::Refused;
 use super::request::Request;
+use super::retired::Retired;
 use super::verdict::{Fate, fate};
 use super::{PublishError, Restore};
 use crate::again::again;
 use crate::amqp::link::Link;
 use crate::amqp::{Channel, Confirmation};
 use crate::hooks::{FailedJob, FailureReason, Hooks, tell};
-use crate::options::RmqOptions;
+use crate::options::{QueueType, RmqOptions};
 
 /// How many requests are taken in at a time.
 const BURST: usize = 256;
@@ -40,21 +43,35 @@ pub(super) struct Actor {
     sent: u64,
     /// The ids of what is under way: never the same twice, for returned messages are told apart by it.
     pub(super) ids: HashSet<Arc<str>>,
+    /// The ids of those that were given up, and how many of each there are.
+    pub(super) given_up: HashMap<Arc<str>, usize>,
+    pub(super) places: Places,
     /// Of messages that were returned and are not confirmed yet.
     pub(super) returned: HashSet<String>,
     /// When what is under way is given up, the oldest first.
     pub(super) deadlines: VecDeque<(Instant, Ticket)>,
     /// Of what is under way, those that were given up.
     pub(super) stragglers: usize,
+    /// When there was word on anything last.
+    pub(super) heard: Instant,
     pub(super) pace: Pace,
     pub(super) channel: Option<Arc<dyn Channel>>,
+    /// The connection of the channel, by its epoch.
+    pub(super) connection: u64,
+    /// Counts channels.
+    pub(super) generation: u64,
+    /// Earlier ones, on which there may be word to come.
+    pub(super) retired: Vec<Retired>,
     opening: Option<BoxFuture<'static, Result<Arc<dyn Channel>>>>,
     /// Since when there is no channel.
     pub(super) cut_off: Instant,
     blocked: watch::Receiver<Option<String>>,
+    /// Of the connection: another one is there.
+    epoch: watch::Receiver<u64>,
     /// Since when the server blocks publishers, and why.
     pub(super) blocked_since: Option<(Instant, String)>,
     restoring: JoinSet<(Request, Result<()>)>,
+    pub(super) refused: Refused,
     failed: Vec<FailedJob>,
 }
 
@@ -63,12 +80,17 @@ pub(super) struct Limits {
     pub(super) connect: Duration,
     pub(super) confirm: Duration,
     pub(super) blocked: Duration,
+    /// Whether there is another server to go to.
+    pub(super) is_cluster: bool,
 }
 
 pub(super) struct UnderWay {
     /// Counts what goes out.
     number: u64,
-    id: Arc<str>,
+    pub(super) id: Arc<str>,
+    pub(super) place: Arc<str>,
+    /// The channel it is under way on.
+    pub(super) channel: u64,
     /// `None` when it was given up and answered.
     pub(super) request: Option<Request>,
 }
@@ -84,9 +106,11 @@ impl Actor {
             connect: options.connect_timeout,
             confirm: options.confirm_timeout,
             blocked: options.blocked_timeout,
+            is_cluster: options.urls.len() > 1,
         };
         let actor = Self {
             blocked: link.blocked(),
+            epoch: link.epoch(),
             link,
             restore,
             hooks: options.hooks.clone(),
@@ -97,15 +121,22 @@ impl Actor {
             flights: Flights::new(),
             sent: 0,
             ids: HashSet::new(),
+            given_up: HashMap::new(),
+            places: Places::default(),
             returned: HashSet::new(),
             deadlines: VecDeque::new(),
             stragglers: 0,
+            heard: Instant::now(),
             pace: Pace::new(options.window),
             channel: None,
+            connection: 0,
+            generation: 0,
+            retired: Vec::new(),
             opening: None,
             cut_off: Instant::now(),
             blocked_since: None,
             restoring: JoinSet::new(),
+            refused: Refused::new((options.queue_type == QueueType::Quorum).then_some(limits.blocked)),
             failed: Vec::new(),
         };
         (sender, actor)
@@ -117,13 +148,15 @@ impl Actor {
         let (mut ended, mut incoming) = (Vec::new(), Vec::new());
         self.look_if_blocked();
         loop {
+            self.try_refused_again();
             self.send();
             self.open_if_needed();
             self.tell_of_failures();
             if self.is_last
-                && self.queue.is_empty()
+                && !self.is_anything_waiting()
                 && self.flights.len() == self.stragglers
                 && self.restoring.is_empty()
+                && self.refused.is_empty()
             {
                 return;
             }
@@ -144,6 +177,11 @@ impl Actor {
                 }
                 opened = opened(&mut self.opening), if self.opening.is_some() => self.opened(opened),
                 Ok(()) = self.blocked.changed() => self.look_if_blocked(),
+                Ok(()) = self.epoch.changed() => {
+                    if self.channel.as_ref().is_some_and(|channel| !channel.is_open()) {
+                        self.lose_channel();
+                    }
+                }
                 Some(restored) = self.restoring.join_next(), if !self.restoring.is_empty() => {
                     if let Ok((request, restored)) = restored {
                         self.restored(request, restored);
@@ -160,23 +198,22 @@ impl Actor {
             return;
         }
         let Some(channel) = self.channel.clone() else { return };
-        while self.flights.len() - self.stragglers < self.pace.window() {
+        let (now, mut look_aside) = (Instant::now(), true);
+        while self.is_anything_waiting() && !self.is_window_full(now) {
             if !channel.is_open() {
                 self.lose_channel();
                 return;
             }
-            // One that is under way under the same id has to end first, for returned messages are matched by it.
-            if self.queue.front().is_some_and(|next| self.ids.contains(next.message.message_id.as_str())) {
-                return;
-            }
-            let Some(mut request) = self.queue.pop_front() else { return };
+            let Some(mut request) = self.next_to_send(&mut look_aside, now) else { return };
             request.sent = true;
             let id: Arc<str> = request.message.message_id.as_str().into();
             let future = channel.publish(&request.message);
             self.ids.insert(Arc::clone(&id));
+            let place = self.places.sent(&request.message, now);
             self.sent += 1;
-            match self.flights.insert(UnderWay { number: self.sent, id, request: Some(request) }, future) {
-                Ok(ticket) => self.deadlines.push_back((Instant::now() + self.limits.confirm, ticket)),
+            let (number, channel) = (self.sent, self.generation);
+            match self.flights.insert(UnderWay { number, id, place, channel, request: Some(request) }, future) {
+                Ok(ticket) => self.deadlines.push_back((now + self.limits.confirm, ticket)),
                 Err(ended) => self.confirmed(&mut vec![ended]),
             }
         }
@@ -186,17 +223,19 @@ impl Actor {
     fn confirmed(&mut self, ended: &mut Vec<(UnderWay, Result<Confirmation>)>) {
         // The library gives a returned message to any of the confirms that come together with its own. So none is believed
         // before all of them have been looked at.
-        if let Some(channel) = &self.channel {
-            loop {
-                let known = ended.len();
-                channel.let_confirms_land();
-                self.flights.collect(ended);
-                if ended.len() == known {
-                    break;
-                }
+        loop {
+            let known = ended.len();
+            self.let_confirms_land();
+            self.flights.collect(ended);
+            if ended.len() == known {
+                break;
             }
         }
+        let now = Instant::now();
         for (_, confirmation) in &*ended {
+            if confirmation.is_ok() {
+                self.heard = now;
+            }
             if let Ok(Confirmation::Acked { returned: Some(id) } | Confirmation::Nacked { returned: Some(id) }) =
                 confirmation
             {
@@ -207,26 +246,21 @@ impl Actor {
         ended.sort_unstable_by_key(|(under_way, _)| under_way.number);
         let mut unsent = Vec::new();
         for (under_way, confirmation) in ended.drain(..) {
-            self.ids.remove(&under_way.id);
-            let came_back = self.returned.remove(&*under_way.id);
+            self.places.heard(&under_way.place, under_way.request.is_none(), now);
             let Some(request) = under_way.request else {
-                self.stragglers -= 1;
+                self.forget_straggler(&under_way.id);
                 continue;
             };
+            self.ids.remove(&under_way.id);
+            let came_back = self.returned.remove(&*under_way.id);
             match confirmation {
                 Ok(Confirmation::Acked { .. }) if came_back => self.came_back(request),
-                Ok(Confirmation::Acked { .. }) => {
-                    self.pace.acked();
-                    request.answer(Ok(()));
-                }
-                Ok(Confirmation::Nacked { .. }) => {
-                    self.pace.nacked();
-                    self.fail(request, PublishError::Nacked);
-                }
+                Ok(Confirmation::Acked { .. }) => self.acked(request),
+                Ok(Confirmation::Nacked { .. }) => self.nacked(request),
                 Err(error) => unsent.extend(self.cut(request, error)),
             }
         }
-        unsent.into_iter().rev().for_each(|request| self.queue.push_front(request));
+        unsent.into_iter().rev().for_each(|request| self.put_first(request));
         // Most end in the order in which they were sent.
         while self.deadlines.front().is_some_and(|(_, ticket)| self.flights.get_mut(*ticket).is_none()) {
             self.deadlines.pop_front();
@@ -276,7 +310,7 @@ impl Actor {
         match restored {
             Ok(()) => {
                 request.arrived = Instant::now();
-                self.queue.push_front(request);
+                self.put_first(request);
             }
             Err(error) => self.fail(request, PublishError::NotSent(error)),
         }
@@ -299,12 +333,14 @@ impl Actor {
     }
 
     fn lose_channel(&mut self) {
-        self.channel = None;
+        if let Some(channel) = self.channel.take() {
+            self.retire(&channel, Duration::ZERO);
+        }
         self.cut_off = Instant::now();
     }
 
     fn open_if_needed(&mut self) {
-        if self.channel.is_none() && self.opening.is_none() && !self.queue.is_empty() {
+        if self.channel.is_none() && self.opening.is_none() && self.is_anything_waiting() {
             self.open_after(Duration::ZERO);
         }
     }
@@ -322,16 +358,20 @@ impl Actor {
     fn opened(&mut self, opened: Result<Arc<dyn Channel>>) {
         self.opening = None;
         match opened {
-            Ok(channel) => self.channel = Some(channel),
+            Ok(channel) => {
+                self.generation += 1;
+                self.channel = Some(channel);
+                self.connection = *self.link.epoch().borrow();
+            }
             // Those that can wait longer do, until their time is up.
             Err(error) if error.kind().is_retryable() => {
                 self.expire();
-                if !self.queue.is_empty() {
+                if self.is_anything_waiting() {
                     self.open_after(PAUSE);
                 }
             }
             Err(error) => {
-                for request in std::mem::take(&mut self.queue) {
+                for request in self.places.take_aside().into_iter().chain(std::mem::take(&mut self.queue)) {
                     self.fail(request, PublishError::NotSent(again(&error)));
                 }
             }

@@ -14,6 +14,9 @@ use super::*;
 use crate::amqp::{Confirmation, Connect, Role, Table};
 use crate::runtime::Runtime;
 
+mod elections;
+mod stuck;
+
 type Word = Result<(), PublishError>;
 
 #[derive(Debug)]
@@ -66,8 +69,12 @@ impl Words {
 }
 
 fn begin(publisher: &Publisher, id: &str) -> oneshot::Receiver<Word> {
+    begin_one(publisher, message(id))
+}
+
+fn begin_one(publisher: &Publisher, message: Outgoing) -> oneshot::Receiver<Word> {
     let (sender, receiver) = oneshot::channel();
-    let word = publisher.publish(message(id));
+    let word = publisher.publish(message);
     std::thread::spawn(move || sender.send(wait(word)));
     receiver
 }
@@ -164,7 +171,7 @@ fn three_refusals_close_the_window_and_acks_open_it_in_steps() {
         batches = Some(told(options));
     });
     let ids: Vec<String> = (0..1_000).map(|_| goose_core::JobId::new().to_string()).collect();
-    let words = wait(async { stage.publisher.publish_all(ids.iter().map(|id| message(id)).collect()) });
+    let words = stage.publisher.publish_all(ids.iter().map(|id| message(id)).collect());
     let sent = stage.server.sent(0, 100);
     let channel = stage.first();
     assert_eq!(channel.under_way(), 100);

@@ -1,7 +1,7 @@
 //! A server that is played by the test: it says the word on each message, when and how the test wants.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ type Word = Result<Confirmation>;
 #[derive(Debug, Default)]
 pub(super) struct Server {
     channels: Mutex<Vec<Arc<FakeChannel>>>,
+    goodbyes: AtomicUsize,
 }
 
 /// One channel as the server sees it.
@@ -35,6 +36,11 @@ impl Server {
     /// The channels that were opened so far.
     pub(super) fn channels(&self) -> usize {
         self.channels.lock().len()
+    }
+
+    /// Connections that were closed in good order.
+    pub(super) fn goodbyes(&self) -> usize {
+        self.goodbyes.load(Ordering::Acquire)
     }
 
     pub(super) fn channel(&self, index: usize) -> Arc<FakeChannel> {
@@ -77,6 +83,13 @@ impl FakeChannel {
         self.waiting.lock().len()
     }
 
+    /// Ends it, and forgets what is under way: no word will come.
+    pub(super) fn end_in_silence(&self) {
+        self.is_over.store(true, Ordering::Release);
+        // The test says no more, and the senders must not be dropped: that would be a word.
+        std::mem::forget(std::mem::take(&mut *self.waiting.lock()));
+    }
+
     /// Ends it as a broken connection does.
     pub(super) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
@@ -109,6 +122,7 @@ impl Connection for Shared {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.0.goodbyes.fetch_add(1, Ordering::AcqRel);
         Box::pin(async {})
     }
 
@@ -198,6 +212,10 @@ impl Channel for Handle {
     }
 
     fn ack(&self, _: u64, _: bool) -> BoxFuture<'static, Result<()>> {
+        no()
+    }
+
+    fn give_back(&self, _: u64) -> BoxFuture<'static, Result<()>> {
         no()
     }
 

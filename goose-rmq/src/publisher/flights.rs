@@ -150,6 +150,19 @@ impl<T, O> Flights<T, O> {
         (flight.ticket == ticket).then_some(&mut flight.payload)
     }
 
+    /// Gives up those for which this holds.
+    pub(super) fn take_where(&mut self, is_meant: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut payloads = Vec::new();
+        for slot in &mut self.slots {
+            if let Some(flight) = slot.take_if(|flight| is_meant(&flight.payload)) {
+                self.free.push(flight.bell);
+                payloads.push(flight.payload);
+            }
+        }
+        self.len -= payloads.len();
+        payloads
+    }
+
     /// Gives up everything that is under way.
     pub(super) fn take_all(&mut self) -> Vec<T> {
         let mut payloads = Vec::with_capacity(self.len);

@@ -2,8 +2,9 @@
 //!
 //! Some channels on the publish connection, each with one task, the [`actor`](self::actor): the library mixes confirms up
 //! when two tasks publish on one channel. Messages for the same queue take the same channel, so that they keep their
-//! order. `flights` are the messages under way, `pace` says how many they may be, `patience` how long each waits, `verdict`
-//! what the end of a channel means for each; `request` is a message with those who wait for the word on it.
+//! order. `flights` are the messages under way, `pace` says how many they may be, `places` keeps a queue that says nothing from
+//! holding up the others, `patience` (timeouts) says how long each waits, `refused` when a refusal is believed, `verdict` what
+//! the end of a channel means for each; `retired` are channels that others have taken the place of; `request` is a message with those who wait for the word on it.
 
 mod actor;
 #[cfg(test)]
@@ -15,7 +16,10 @@ mod flights;
 mod on_a_server;
 mod pace;
 mod patience;
+mod places;
+mod refused;
 mod request;
+mod retired;
 mod verdict;
 
 use std::fmt;

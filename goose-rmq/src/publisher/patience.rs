@@ -1,5 +1,6 @@
 //! How long messages wait: for their turn, for the server's word, for a server that blocks or is away.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use goose_core::{Error, ErrorKind};
@@ -9,11 +10,15 @@ use super::actor::Actor;
 use super::request::Request;
 
 impl Actor {
-    /// When the next one has waited long enough.
+    /// When the next one has waited long enough, or for its next attempt.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let under_way = self.deadlines.front().map(|(deadline, _)| *deadline);
-        let waiting = self.queue.front().map(|request| self.patience(request));
-        under_way.into_iter().chain(waiting).min()
+        let waiting = self.queue.front().into_iter().chain(self.places.first_aside());
+        let waiting = waiting.map(|request| self.patience(request)).min();
+        // What is behind a full window goes out when a place that fills it turns out to be stuck.
+        let stuck = self.is_anything_waiting().then(|| self.places.stuck_at(Instant::now())).flatten();
+        let over = self.retired.iter().map(|channel| channel.over_at).min();
+        under_way.into_iter().chain(waiting).chain(stuck).chain(over).chain(self.refused.again_at()).min()
     }
 
     /// How long a request waits for its turn.
@@ -29,13 +34,24 @@ impl Actor {
     /// Answers those who have waited long enough.
     pub(super) fn expire(&mut self) {
         let now = Instant::now();
+        // Nothing at all has been confirmed since that was sent.
+        let mut is_mute = false;
         while self.deadlines.front().is_some_and(|(deadline, _)| *deadline <= now) {
-            let Some((_, ticket)) = self.deadlines.pop_front() else { break };
+            let Some((deadline, ticket)) = self.deadlines.pop_front() else { break };
             // Its future is kept: one that is dropped unresolved stays in the library's list for ever.
-            if let Some(request) = self.flights.get_mut(ticket).and_then(|under_way| under_way.request.take()) {
+            let Some(under_way) = self.flights.get_mut(ticket) else { continue };
+            if let Some(request) = under_way.request.take() {
+                // Its id is free for whoever takes the advice to enqueue the job again.
+                self.ids.remove(&under_way.id);
+                *self.given_up.entry(Arc::clone(&under_way.id)).or_default() += 1;
+                self.places.gave_up(&under_way.place);
                 self.stragglers += 1;
+                is_mute |= self.heard + self.limits.confirm <= deadline;
                 self.fail(request, PublishError::TimedOut);
             }
+        }
+        if is_mute && self.limits.is_cluster {
+            self.leave();
         }
         while let Some(request) = self.queue.front() {
             if self.patience(request) > now {
@@ -45,8 +61,45 @@ impl Actor {
             let error = self.why_not_sent();
             self.fail(request, error);
         }
-        if self.stragglers > 0 && self.stragglers >= self.pace.window() {
+        self.look_after_retired(now);
+        while let Some(request) = self.take_expired_aside(now) {
+            let error = self.why_not_sent();
+            self.fail(request, error);
+        }
+        // While there is word on others, it is not the channel that is at fault; but there is an end to that, too.
+        let is_silent = now.saturating_duration_since(self.heard) >= self.limits.confirm;
+        let many = self.pace.window() * if is_silent { 1 } else { 4 };
+        if self.stragglers > 0 && self.stragglers >= many {
             self.give_up_channel();
+        }
+    }
+
+    /// A node that is cut off from the others, or has not understood who leads a queue, may go on without ever confirming
+    /// anything. Another one may know better.
+    fn leave(&self) {
+        tracing::warn!("the server confirms nothing; will connect to another one");
+        let (link, epoch) = (Arc::clone(&self.link), self.connection);
+        tokio::spawn(async move { link.leave(epoch).await });
+    }
+
+    fn take_expired_aside(&mut self, now: Instant) -> Option<Request> {
+        let mut places = std::mem::take(&mut self.places);
+        let expired = places.take_expired(|request| self.patience(request) <= now, now);
+        self.places = places;
+        expired
+    }
+
+    /// A message that was given up has ended. Whether it came back is of no interest; but when another one is under way under
+    /// its id, nobody can tell whose return that was. So the mark is for that one: it is sent again, at worst for nothing.
+    pub(super) fn forget_straggler(&mut self, id: &str) {
+        self.stragglers -= 1;
+        let Some(count) = self.given_up.get_mut(id) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.given_up.remove(id);
+            if !self.ids.contains(id) {
+                self.returned.remove(id);
+            }
         }
     }
 
@@ -70,7 +123,10 @@ impl Actor {
                 self.fail(request, PublishError::Unknown(why));
             }
         }
+        self.retired.clear();
         self.ids.clear();
+        self.given_up.clear();
+        self.places.begin_again();
         self.returned.clear();
         self.deadlines.clear();
         self.stragglers = 0;

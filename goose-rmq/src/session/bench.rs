@@ -65,8 +65,9 @@ impl Bench {
         self.take_but(want, &|_| false)
     }
 
-    pub(super) fn take_but(&mut self, want: usize, is_deleted: &dyn Fn(JobId) -> bool) -> Vec<Delivery> {
-        self.state.take(want, &self.seal, is_deleted, (self.now, Timestamp::from_millis(9)))
+    pub(super) fn take_but(&mut self, want: usize, is_deleted: &dyn Fn(&Job) -> bool) -> Vec<Delivery> {
+        let is_dropped = |job: &Job, _| is_deleted(job);
+        self.state.take(want, &self.seal, &is_dropped, (self.now, Timestamp::from_millis(9)))
     }
 
     pub(super) fn more(&mut self) -> Vec<(usize, u16)> {

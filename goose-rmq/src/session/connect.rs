@@ -18,7 +18,10 @@ pub(super) async fn first(session: &Shared) -> Result<Arc<dyn Channel>> {
     let (worker, queues) = (session.options.worker.clone(), session.queues.iter().cloned());
     let presence = Presence::new(worker, SystemClock.now(), queues);
     let presence = session.inner.log.arrive(presence).await;
-    session.state().presence = Some(presence);
+    let mut state = session.state();
+    state.notes = Some((Arc::clone(session.inner.journal.notes()), presence.id()));
+    state.presence = Some(presence);
+    drop(state);
     Ok(channel)
 }
 

@@ -57,7 +57,7 @@ impl Consumer for RmqConsumer {
         Box::pin(async {
             self.session.begin_stop();
             self.session.ended(End::HandedBack).await;
-            self.session.heard().await;
+            self.session.say_counts().await;
             self.session.state().stop_error.take().map_or(Ok(()), Err)
         })
     }

@@ -149,29 +149,26 @@ async fn attempt(session: &Arc<Shared>, generation: u64, errands: &mut Vec<Erran
     trouble
 }
 
+/// Returns when the server has heard of it. A copy may be here already: if it were run before the server has let go of the
+/// original, and killed this process, both would be recovered.
 async fn acknowledge(session: &Shared, generation: u64, done: &[Errand]) {
-    let now = Instant::now();
-    let channel = {
+    let heard = {
         let mut state = session.state();
-        if state.generation != generation {
+        if done.is_empty() || state.generation != generation {
             return;
         }
-        let _on_its_way = state.acknowledge(done.iter().map(|errand| errand.tag), now);
-        state.channel.clone()
+        state.acknowledge(done.iter().map(|errand| errand.tag), Instant::now());
+        state.hear()
     };
-    let mut copies = Vec::new();
-    for errand in done {
-        copies.extend(errand.comes_back_at_once().then_some(errand.slot));
+    if let Some(heard) = heard {
+        // If not, the channel is over, and the server gives the originals to somebody else.
+        let _ = heard.await;
     }
-    if let (Some(channel), false) = (channel, copies.is_empty()) {
-        // A copy may be here already. If it were run before the server has let go of the original, and killed this process,
-        // both would be recovered.
-        let _ = channel.round_trip().await;
-        let now = Instant::now();
-        let mut state = session.state();
-        if state.generation == generation {
-            copies.into_iter().for_each(|slot| state.slots[slot].copies_are_stored(1, now));
-        }
+    let now = Instant::now();
+    let mut state = session.state();
+    if state.generation == generation {
+        let copies = done.iter().filter(|errand| errand.comes_back_at_once());
+        copies.for_each(|errand| state.slots[errand.slot].copies_are_stored(1, now));
     }
 }
 

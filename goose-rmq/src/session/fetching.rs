@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use goose_core::broker::Delivery;
-use goose_core::{JobId, QueueName, Timestamp};
+use goose_core::{Job, QueueName, Timestamp};
 
 use super::mixer::Offer;
 use super::phase::Phase;
@@ -11,6 +11,7 @@ use super::receipt::Seal;
 use super::slot::{Slot, Waiting};
 use super::state::{Stage, State};
 use super::window::{Fetch, HUNGER, More};
+use crate::message::CopyId;
 use crate::options::QueueType;
 
 /// When nobody has fetched for this long, what nobody asked for goes back. Longer where claims end so quickly that it will
@@ -38,23 +39,26 @@ impl State {
         &mut self,
         want: usize,
         seal: &Seal,
-        is_deleted: &dyn Fn(JobId) -> bool,
+        is_dropped: &dyn Fn(&Job, Option<CopyId>) -> bool,
         (now, time): (Instant, Timestamp),
     ) -> Vec<Delivery> {
-        let (mut taken, mut deleted) = (Vec::new(), Vec::new());
+        let (mut taken, mut dropped) = (Vec::new(), Vec::new());
         while taken.is_empty() {
             let offers = self.offers(want, now);
             let Some(counts) = self.mixer.mix(want, &offers) else { break };
             for (slot, count) in self.slots.iter_mut().zip(counts) {
                 for Waiting { tag, job, ready_at, recoveries } in (0..count).map_while(|_| slot.buffer.pop()) {
-                    if is_deleted(job.id) {
-                        deleted.push(tag);
+                    let Some(claim) = self.ledger.get_mut(tag) else { continue };
+                    if is_dropped(&job, claim.ticket.copy) {
+                        dropped.push(tag);
                         continue;
                     }
-                    let Some(claim) = self.ledger.get_mut(tag) else { continue };
                     claim.stage = Stage::Out { place: self.handed_out };
                     self.handed_out += 1;
                     slot.running += 1;
+                    if let (Some(copy), Some((notes, session))) = (claim.ticket.copy, &self.notes) {
+                        notes.began(copy, *session);
+                    }
                     let receipt = seal.receipt(self.generation, tag);
                     // A time that was past when the job was enqueued was not yet when it was ready.
                     let ready_at = ready_at.max(job.enqueued_at).min(time);
@@ -65,7 +69,7 @@ impl State {
             }
         }
         (0..self.slots.len()).for_each(|slot| self.show(slot));
-        let _on_its_way = self.acknowledge(deleted, now);
+        self.acknowledge(dropped, now);
         taken
     }
 
@@ -171,9 +175,9 @@ mod tests {
     fn a_deleted_job_is_acknowledged_and_not_handed_out() {
         let mut bench = Bench::one();
         bench.consume(0, 1, 5);
-        let ids: Vec<JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
+        let ids: Vec<goose_core::JobId> = (0..3).map(|_| bench.arrive(0, 1, Duration::ZERO)).collect();
         // All that a first look found was deleted: it looks again.
-        let taken = bench.take_but(1, &|id| id == ids[0]);
+        let taken = bench.take_but(1, &|job| job.id == ids[0]);
         assert_eq!(taken[0].job.id, ids[1]);
         assert_eq!(bench.channel.acks(), [(1, false)]);
         assert!(bench.take_but(1, &|_| true).is_empty());

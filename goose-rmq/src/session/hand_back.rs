@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::{SettleError, Settlement, Verdict};
-use goose_core::{Error, ErrorKind, Result};
+use goose_core::{Error, ErrorKind, Result, Timestamp};
 
 use super::errands::{self, Errand, News, Patience, What};
 use super::receipt::Claimed;
@@ -15,6 +15,7 @@ use super::settle;
 use super::shared::{End, Shared};
 use super::slot::Slot;
 use super::state::{Phase, Stage, State};
+use super::surroundings;
 use super::task::{Task, Until};
 use super::wires::{Change, Event, Wire};
 use crate::delay::Path;
@@ -95,14 +96,16 @@ impl Task {
                 self.end_step(now)
             }
             Ending::HandingBack { until, .. } if now >= until => {
+                // What was handed out can still be settled: the server may take in nothing and hear acknowledgements all the same.
                 let words = "cannot hand back jobs in time; the server will give them to others";
-                self.session.state().stop_error = Some(Error::new(ErrorKind::Unavailable, words));
-                None
+                self.handed_back(Err(Error::new(ErrorKind::Unavailable, words)));
+                self.end_step(now)
             }
             Ending::HandingBack { is_under_way, until } => {
                 let is_silent = self.wires.iter().all(Wire::is_silent)
                     && !self.session.state().slots.iter().any(Slot::has_consumers);
-                if !is_under_way && is_silent {
+                // What is on its way back already goes first, and must be back as well.
+                if !is_under_way && is_silent && !self.session.state().is_sending() {
                     self.ending = Ending::HandingBack { is_under_way: true, until };
                     let mut state = self.session.state();
                     let slots = state.slots.len();
@@ -145,7 +148,7 @@ impl Task {
                 Err(SettleError::Broker(error)) => Some(error),
                 _ => None,
             });
-            let _ = tell.send((generation, Event::HandedBack(failed.map_or(Ok(()), Err))));
+            let _ = tell.send((generation, Event::Released(failed.map_or(Ok(()), Err))));
         });
         Some(Until::Moment(now + WITHIN))
     }
@@ -167,7 +170,11 @@ impl Task {
             state.stop_error = outcome.err();
             drop(state);
             self.session.end.send_replace(End::HandedBack);
-        } else if outcome.is_err() {
+        }
+    }
+
+    pub(super) fn released(&mut self, outcome: &Result<()>) {
+        if outcome.is_err() {
             // The server gives them to others when the channel closes.
             self.session.state().phase = Phase::Ended;
         }
@@ -177,11 +184,19 @@ impl Task {
 /// Takes everything out of a slot that was not handed out, in the order in which it would have been.
 fn drain(session: &Shared, state: &mut State, n: usize) -> Vec<Errand> {
     let slot = &mut state.slots[n];
-    let ready: Vec<u64> = std::iter::from_fn(|| slot.buffer.pop()).map(|waiting| waiting.tag).collect();
+    let mut ready: Vec<u64> = std::iter::from_fn(|| slot.buffer.pop()).map(|waiting| waiting.tag).collect();
     let early: Vec<u64> = slot.early.drain().map(|waiting| waiting.tag).collect();
+    turn_round(&mut ready, |tag| state.ledger.get(*tag).map(|claim| (claim.ticket.rank, claim.ticket.ready_at)));
     let mut errands: Vec<Errand> = ready.into_iter().filter_map(|tag| errand(session, state, tag, returned)).collect();
     errands.extend(early.into_iter().filter_map(|tag| errand(session, state, tag, kept)));
     errands
+}
+
+/// Of front jobs of the same millisecond the last to arrive goes first. So they are sent the other way round.
+fn turn_round<T>(jobs: &mut [T], place: impl Fn(&T) -> Option<(Rank, Timestamp)>) {
+    let are_alike =
+        |one: &T, other: &T| place(one) == place(other) && place(one).is_some_and(|(rank, _)| rank == Rank::Front);
+    jobs.chunk_by_mut(are_alike).for_each(<[T]>::reverse);
 }
 
 /// The ticket of a ready job that goes back.
@@ -207,6 +222,9 @@ fn kept(ticket: &Ticket) -> Ticket {
 fn errand(session: &Shared, state: &mut State, tag: u64, ticket: impl Fn(&Ticket) -> Ticket) -> Option<Errand> {
     let claim = state.ledger.get_mut(tag)?;
     claim.stage = Stage::Leaving;
+    if surroundings::is_moved(&session.inner, claim.ticket.copy) {
+        return Some(Errand { tag, slot: claim.slot, what: What::Drop, news: News::None });
+    }
     let ticket = ticket(&claim.ticket);
     let (exchange, key) = session.inner.topology.names.address(&session.queues[claim.slot], Path::NOW);
     let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, exchange, key);
@@ -215,8 +233,6 @@ fn errand(session: &Shared, state: &mut State, tag: u64, ticket: impl Fn(&Ticket
 
 #[cfg(test)]
 mod tests {
-    use goose_core::Timestamp;
-
     use super::super::buffer::Buffer;
     use super::*;
 
@@ -231,6 +247,26 @@ mod tests {
             }
             assert_eq!([buffer.pop(), buffer.pop()], [Some("first"), Some("second")], "{rank:?}");
         }
+    }
+
+    #[test]
+    fn what_was_handed_back_keeps_its_order_also_within_a_millisecond() {
+        let at = |rank, time| (rank, Timestamp::from_millis(time));
+        let came = [at(Rank::Front, 5), at(Rank::Front, 5), at(Rank::Front, 6), at(Rank::Front, 6), at(Rank::Due, 5)];
+        let came = came.into_iter().chain([at(Rank::Due, 5), at(Rank::Returned, 5), at(Rank::Returned, 5)]);
+        let mut jobs: Vec<(usize, (Rank, Timestamp))> = came.enumerate().collect();
+        let mut first = Vec::new();
+        for _ in 0..3 {
+            let mut buffer = Buffer::default();
+            for (tag, job) in (1..).zip(std::mem::take(&mut jobs)) {
+                buffer.push(job.1.0, job.1.1, tag, job);
+            }
+            jobs.extend(std::iter::from_fn(|| buffer.pop()));
+            let order: Vec<usize> = jobs.iter().map(|(n, _)| *n).collect();
+            first.push(order);
+            turn_round(&mut jobs, |(_, place)| Some(*place));
+        }
+        assert_eq!(first, vec![vec![3, 2, 1, 0, 4, 5, 6, 7]; 3]);
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(super) fn take_in(session: &Shared, delivered: Vec<(Source, Delivered)>) -> 
             }
         }
     }
-    let _on_its_way = state.acknowledge(dropped, now);
+    state.acknowledge(dropped, now);
     (errands, sorter.leases)
 }
 
@@ -91,7 +91,7 @@ impl Sorter<'_> {
             Err(error) => return self.junk(from, delivered, format!("{error:#}")),
         };
         let message = Message { job, ticket, envelope: delivered.body.into() };
-        if surroundings::is_deleted(&self.session.inner, message.job.id) {
+        if surroundings::is_dropped(&self.session.inner, &message.job, message.ticket.copy) {
             return Sorted::Drop(claim(from, &message));
         }
         if let Some(lease) =
@@ -130,6 +130,7 @@ impl Sorter<'_> {
         };
         // Otherwise by a copy.
         let is_counted = is_new && recoveries == before;
+        let (left, goes_on) = (self.left(&message.ticket), message.ticket.goes_on);
         message.ticket = Ticket { recoveries, ..message.ticket.back(self.clock) };
         if recoveries > options.max_recoveries {
             return self.bury(from, tag, message);
@@ -138,11 +139,15 @@ impl Sorter<'_> {
         let news = News::Recovered { id, recoveries };
         if recoveries >= SUSPECT_FROM {
             let pause = self.until_suspects_turn((options.heartbeat * (recoveries - 1)).min(LONGEST_PAUSE));
+            // It need not be due.
+            let pause = pause.max(left);
             return self.send_later(from, tag, message, pause, Precision::Rough, news);
+        }
+        if goes_on {
+            return self.send_later(from, tag, message, left, Precision::Exact, news);
         }
         if is_counted {
             errands::recovered(self.session, self.queue(from), id, recoveries);
-            let left = self.left(&message.ticket);
             return Sorted::Keep(message, left);
         }
         self.send(from, tag, message, Path::NOW, news)

@@ -39,9 +39,33 @@ impl Terms {
 pub(super) struct Lease {
     pub(super) claim: Claim,
     pub(super) queue: String,
-    /// When the job began to be sent there: it does not go back earlier than a length after that.
+    /// When the job began to be sent there.
+    pub(super) moved: Instant,
+    /// Queues in which it lay before and that could not be deleted yet, the oldest first.
+    pub(super) former: Vec<String>,
+    /// When the job began to be sent to the oldest queue in which it lies: it does not go back earlier than a length after that.
     pub(super) made: Instant,
     pub(super) renew_at: Instant,
+}
+
+impl Lease {
+    pub(super) fn new(claim: Claim, queue: String, made: Instant, terms: Terms) -> Self {
+        Self { claim, queue, moved: made, former: Vec::new(), made, renew_at: made + terms.renewed_after() }
+    }
+
+    /// The job lies in this queue, too.
+    pub(super) fn move_to(&mut self, queue: String, moved: Instant) {
+        self.former.push(std::mem::replace(&mut self.queue, queue));
+        self.moved = moved;
+    }
+
+    /// A queue in which it lay was deleted.
+    pub(super) fn has_left(&mut self, queue: &str, terms: Terms) {
+        self.former.retain(|former| former != queue);
+        if self.former.is_empty() {
+            (self.made, self.renew_at) = (self.moved, self.moved + terms.renewed_after());
+        }
+    }
 }
 
 /// The leases of a session.
@@ -171,7 +195,7 @@ mod tests {
             stage: Stage::Out { place: 7 },
             long_at: now,
         };
-        Lease { claim, queue: "q".to_owned(), made: now, renew_at: now + TERMS.renewed_after() }
+        Lease::new(claim, "q".to_owned(), now, TERMS)
     }
 
     #[test]
@@ -204,6 +228,25 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_lasts_as_long_as_the_oldest_queue_of_its_job() {
+        let (now, claimed) = (Instant::now(), Claimed { generation: 1, tag: 4 });
+        let (second, third) = (now + TERMS.renewed_after(), now + TERMS.renewed_after() * 2);
+        let mut one = lease(now);
+        one.move_to("r".to_owned(), second);
+        one.move_to("s".to_owned(), third);
+        one.has_left("r", TERMS);
+        assert_eq!((one.made, &one.former[..]), (now, &["q".to_owned()][..]));
+        let mut leases = Leases::default();
+        leases.insert(claimed, one);
+        let is_held = |leases: &Leases| {
+            matches!(leases.standing(claimed, TERMS, now + TERMS.length), Some(Standing::Held { .. }))
+        };
+        assert!(!is_held(&leases), "the first one has gone back, and is somebody else's");
+        leases.get_mut(claimed).unwrap().has_left("q", TERMS);
+        assert!(is_held(&leases) && leases.next() == Some(third + TERMS.renewed_after()));
+    }
+
+    #[test]
     fn what_is_held_for_long_becomes_a_lease_or_goes_back() {
         let mut bench = Bench::one();
         bench.consume(0, 1, 5);
@@ -219,9 +262,8 @@ mod tests {
         let claim = bench.state.take_for_lease(claimed).unwrap();
         assert!(!bench.standing(&taken[0]), "it is being turned");
         assert!(bench.state.take_for_lease(claimed).is_none());
-        let _ = bench.state.acknowledge([claimed.tag], long);
-        let renew_at = long + TERMS.renewed_after();
-        bench.state.lease(claimed, Lease { claim, queue: "q".to_owned(), made: long, renew_at });
+        bench.state.acknowledge([claimed.tag], long);
+        bench.state.lease(claimed, Lease::new(claim, "q".to_owned(), long, TERMS));
         bench.now = long;
         assert!(bench.standing(&taken[0]));
         // It does not need the channel any more.

@@ -58,6 +58,10 @@ impl<C> Ledger<C> {
     /// A delivery came.
     pub(super) fn open(&mut self, tag: u64, claim: C) {
         self.open.insert(tag, claim);
+        self.see(tag);
+    }
+
+    fn see(&mut self, tag: u64) {
         if tag == self.seen_to + 1 {
             self.seen_to = tag;
             while self.seen.first() == Some(&(self.seen_to + 1)) {
@@ -67,6 +71,18 @@ impl<C> Ledger<C> {
         } else if tag > self.seen_to {
             self.seen.insert(tag);
         }
+    }
+
+    /// The highest tag that has been seen.
+    pub(super) fn highest(&self) -> u64 {
+        self.seen.last().copied().unwrap_or(self.seen_to)
+    }
+
+    /// Takes note that tags below this one that have not been seen will not come, and says which.
+    pub(super) fn give_up_below(&mut self, tag: u64) -> Vec<u64> {
+        let lost: Vec<u64> = (self.seen_to + 1..tag).filter(|tag| !self.seen.contains(tag)).collect();
+        lost.iter().for_each(|tag| self.see(*tag));
+        lost
     }
 
     /// Takes deliveries out, and says how to acknowledge them: in this order, because a `multiple` needs its own tag to
@@ -134,6 +150,18 @@ mod tests {
         assert_eq!(acks(&mut ledger, &[1, 2, 4]), [(2, true), (4, false)]);
         ledger.open(3, ());
         assert_eq!(acks(&mut ledger, &[3, 5]), [(5, true)]);
+    }
+
+    #[test]
+    fn what_is_given_up_holds_nothing_up() {
+        let mut ledger = of([1, 2, 4, 7, 8]);
+        assert_eq!(ledger.highest(), 8);
+        assert_eq!(ledger.give_up_below(7), [3, 5, 6]);
+        assert_eq!(acks(&mut ledger, &[1, 2, 4, 7]), [(7, true)]);
+        assert_eq!((ledger.highest(), ledger.give_up_below(8)), (8, vec![]));
+        ledger.open(10, ());
+        assert_eq!((ledger.highest(), ledger.give_up_below(10)), (10, vec![9]));
+        assert!(ledger.seen.is_empty(), "nothing is kept of them");
     }
 
     #[test]

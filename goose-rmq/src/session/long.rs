@@ -44,20 +44,24 @@ async fn turn(session: &Shared, claimed: Claimed, claim: Claim) -> Result<()> {
         // The lease first: from here on the job comes back by that, and not by the channel.
         let is_held = state.generation == claimed.generation && state.ledger.get(claimed.tag).is_some();
         is_held.then(|| {
-            let written = state.acknowledge([claimed.tag], now);
-            let renew_at = made + state.terms.renewed_after();
-            state.lease(claimed, Lease { claim, queue: queue.clone(), made, renew_at });
-            written
+            // Its message has not ended: it is another one now, of the same name.
+            if let Some(claim) = state.ledger.get_mut(claimed.tag) {
+                claim.ticket.copy = None;
+            }
+            state.acknowledge([claimed.tag], now);
+            let lease = Lease::new(claim, queue.clone(), made, state.terms);
+            state.lease(claimed, lease);
+            state.hear()
         })
     };
-    let Some(written) = turned else {
+    let Some(heard) = turned else {
         // The channel is gone, and others have the job.
         return end(session, &queue).await.map(drop);
     };
     tracing::debug!(job.id = %id, queue, "a long job has a lease");
-    if let Some(written) = written {
+    if let Some(heard) = heard {
         // If it did not get through there are two: this one, and that of whoever has got the job from the server.
-        let _ = written.await;
+        let _ = heard.await;
     }
     Ok(())
 }
@@ -89,23 +93,42 @@ pub(super) async fn renew(session: Arc<Shared>, claimed: Claimed) {
 
 /// Moves the job to the next queue. `false` if it was not in the last one any more.
 async fn renewed(session: &Shared, claimed: Claimed, claim: Claim) -> Result<bool> {
-    let (made, queue) = make(session, &claim).await?;
-    let old = {
-        let mut state = session.state();
-        let terms = state.terms;
-        state.leases.get_mut(claimed).map(|lease| {
-            (lease.made, lease.renew_at) = (made, made + terms.renewed_after());
-            std::mem::replace(&mut lease.queue, queue.clone())
-        })
-    };
-    let was_there = match old {
-        Some(old) => end(session, &old).await?,
-        None => false,
-    };
-    if !was_there {
-        end(session, &queue).await?;
+    let before = session.state().leases.get_mut(claimed).map(|lease| (lease.former.is_empty(), lease.queue.clone()));
+    let Some((is_one, queue)) = before else { return Ok(false) };
+    if is_one {
+        let (moved, next) = make(session, &claim).await?;
+        let is_there =
+            session.state().leases.get_mut(claimed).map(|lease| lease.move_to(next.clone(), moved)).is_some();
+        return Ok(is_there && has_left(session, claimed, &next).await?);
+    }
+    // It has moved already, and only what it left behind is still there.
+    has_left(session, claimed, &queue).await
+}
+
+/// Deletes what the job has left. If it was gone from there, others have it, and it must not lie in this queue either.
+async fn has_left(session: &Shared, claimed: Claimed, queue: &str) -> Result<bool> {
+    let was_there = end_former(session, claimed).await?;
+    if !was_there && let Err(error) = end(session, queue).await {
+        tracing::warn!(queue, error = format!("{error:#}"), "cannot delete a queue; the job in it may run again");
     }
     Ok(was_there)
+}
+
+/// Deletes the queues in which the job of a lease lay before. `false` if it was not in one of them any more.
+pub(super) async fn end_former(session: &Shared, claimed: Claimed) -> Result<bool> {
+    loop {
+        let former = session.state().leases.get_mut(claimed).and_then(|lease| lease.former.first().cloned());
+        let Some(former) = former else { return Ok(true) };
+        let was_there = end(session, &former).await?;
+        let mut state = session.state();
+        let terms = state.terms;
+        if let Some(lease) = state.leases.get_mut(claimed) {
+            lease.has_left(&former, terms);
+        }
+        if !was_there {
+            return Ok(false);
+        }
+    }
 }
 
 /// Nobody touches it any more.
@@ -145,7 +168,12 @@ async fn make(session: &Shared, claim: &Claim) -> Result<(Instant, String)> {
     let made = Instant::now();
     // Whoever gets it from there is told that the one who had it before is gone.
     let recoveries = claim.ticket.recoveries.saturating_add(1);
-    let ticket = Ticket { recoveries, lease: Some(queue.clone()), ..Ticket::now(Rank::Again, SystemClock.now()) };
+    let ticket = Ticket {
+        recoveries,
+        lease: Some(queue.clone()),
+        copy: claim.ticket.copy,
+        ..Ticket::now(Rank::Again, SystemClock.now())
+    };
     let message = message::sealed(claim.id, Arc::clone(&claim.envelope), &ticket, "".into(), queue.clone());
     match outbox::publish_all(inner, vec![message]).await.pop() {
         Some(Err(error)) => {

@@ -12,11 +12,13 @@
 //! ```
 //!
 //! Reading order: `receipt`, `buffer`, `mixer`, `window`, `pace` and `ledger` are arithmetic without a server; `slot` is one
-//! queue, `state` all of them, and `fetching` what a fetch sees of them; `shared` adds what wakes whom; `task` does the work,
-//! with `wires` for its consumers, `intake` for what they receive, `errands` for jobs that belong elsewhere, `hand_back` for
-//! those that go back, and `probe` to know that the server still hears us; `settle` ends claims; `lease` and `long` are about
-//! jobs that take longer than the server allows; `consumer` is what the worker sees.
+//! queue, `state` all of them, `acknowledging` what the server is told, and `fetching` what a fetch sees of them; `shared` adds
+//! what wakes whom; `task` does the work, with `wires` for its consumers, `losses` for what is taken from it, `intake` for what
+//! they receive, `errands` for jobs that belong elsewhere, `hand_back` for those that go back, and `probe` to know that the
+//! server still hears us; `settle` ends claims; `lease` and `long` are about jobs that take longer than the server allows;
+//! `consumer` is what the worker sees.
 
+mod acknowledging;
 mod begun;
 #[cfg(test)]
 mod bench;
@@ -30,6 +32,7 @@ mod intake;
 mod lease;
 mod ledger;
 mod long;
+mod losses;
 mod mixer;
 #[cfg(test)]
 #[cfg(feature = "fault-injection")]

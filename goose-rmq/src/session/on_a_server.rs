@@ -9,7 +9,12 @@ use goose_services::rabbit::Rabbit;
 
 use crate::{QueueType, RmqBroker, RmqOptions};
 
+mod early;
 mod long;
+mod moved;
+mod refused;
+mod stop;
+mod unheard;
 
 const QUEUE: &str = "jobs";
 /// Everything in these tests happens sooner, also on a busy machine.

@@ -2,6 +2,9 @@
 //!
 //! Most claims end with nothing to store; those are acknowledged at once, from the thread of the caller. All others are
 //! ended by a task of the broker's own, so that none is left half ended when the caller does not wait for it.
+//!
+//! The server does not answer an acknowledgement, and one that was only written is lost with the connection. So it is asked for an
+//! answer behind those of each call, and the call waits for that. What was acknowledged has made room for other jobs before.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use crate::broker::Inner;
 use crate::delay::{self, Path, Precision};
 use crate::error::closed;
 use crate::log::Count;
-use crate::message::{self, Rank, Ticket};
+use crate::message::{self, Rank, Ticket, Waits};
 use crate::outbox;
 
 /// One answer per settlement, in order.
@@ -33,7 +36,7 @@ pub(super) async fn settle(session: &Arc<Shared>, settlements: &[Settlement]) ->
     let answers = settle_now(session, settlements).await;
     let is_ending = session.state().phase.is_ending();
     if is_ending && !settlements.is_empty() {
-        session.heard().await;
+        session.say_counts().await;
     }
     answers
 }
@@ -42,15 +45,17 @@ async fn settle_now(session: &Arc<Shared>, settlements: &[Settlement]) -> Answer
     if settlements.is_empty() {
         return Vec::new();
     }
-    if let Some((answers, written)) = acknowledge(session, settlements) {
-        let lost = match written {
-            Some(written) => written.await.err(),
+    if let Some(Acknowledged { answers, done, discarded, heard }) = acknowledge(session, settlements) {
+        let lost = match heard {
+            Some(heard) => heard.await.err(),
             None => None,
         };
-        return match lost {
-            None => answers,
-            Some(error) => answers.into_iter().map(|answer| answer.and_then(|()| Err(broken(&error)))).collect(),
-        };
+        if let Some(error) = lost {
+            return answers.into_iter().map(|answer| answer.and_then(|()| Err(broken(&error)))).collect();
+        }
+        surroundings::count(&session.inner, Count::Succeeded, done);
+        surroundings::count(&session.inner, Count::Discarded, discarded);
+        return answers;
     }
     let all = settlements.to_vec();
     let task = session.inner.runtime.spawn(settle_by_task(Arc::clone(session), all));
@@ -64,8 +69,17 @@ fn broken(error: &Error) -> SettleError {
     SettleError::Broker(Error::new(ErrorKind::OutcomeUnknown, message).with_source(again(error)))
 }
 
-/// The quick way, where nothing has to be stored or waited for.
-fn acknowledge(session: &Shared, settlements: &[Settlement]) -> Option<(Answers, Option<Begun<Result<()>>>)> {
+/// Claims that were acknowledged.
+struct Acknowledged {
+    /// Once the server has heard of it.
+    answers: Answers,
+    done: usize,
+    discarded: usize,
+    heard: Option<Begun<Result<()>>>,
+}
+
+/// The quick way, where nothing has to be stored.
+fn acknowledge(session: &Shared, settlements: &[Settlement]) -> Option<Acknowledged> {
     if !settlements.iter().all(|settlement| matches!(settlement.verdict, Verdict::Done | Verdict::Discard)) {
         return None;
     }
@@ -94,15 +108,18 @@ fn acknowledge(session: &Shared, settlements: &[Settlement]) -> Option<(Answers,
         }
     }
     let discarded = tags.len() - done;
-    let written = state.acknowledge(tags, now);
+    let heard = if tags.is_empty() {
+        None
+    } else {
+        state.acknowledge(tags, now);
+        state.hear()
+    };
     let is_leaving = state.phase.is_ending();
     drop(state);
     if is_leaving {
         session.hungry.notify_one();
     }
-    surroundings::count(&session.inner, Count::Succeeded, done);
-    surroundings::count(&session.inner, Count::Discarded, discarded);
-    Some((answers, written))
+    Some(Acknowledged { answers, done, discarded, heard })
 }
 
 /// What has to be stored before a claim may end.
@@ -234,23 +251,31 @@ fn later(inner: &Inner, job: &Job, delay: Duration, precision: Precision, clock:
     };
     let to = job.ready_queue().clone();
     let (exchange, key) = inner.topology.names.address(&to, path);
-    let message = message::outgoing(job, &ticket, exchange, key);
+    let mut message = message::outgoing(job, &ticket, exchange, key);
+    if inner.topology.names.is_journaled() {
+        let kind = if precision == Precision::Rough { Waits::ForRetry } else { Waits::Snoozed };
+        kind.mark(&mut message);
+    }
     Store::Send { message, to, by_cascade: matches!(path, Path::Levels { .. }) }
 }
 
 /// Stores what follows from the verdicts, and ends the claims of which that was stored.
 async fn end(session: &Arc<Shared>, work: Vec<Work>) -> Vec<(usize, Result<(), SettleError>)> {
-    // Nothing has to be stored for these, and they need not wait for the others.
-    let done = work.iter().filter(|work| matches!(work.store, Store::Nothing));
-    acknowledge_of(session, done).await;
+    let needs_nothing = |work: &Work| matches!(work.store, Store::Nothing);
+    // These need not wait for the others.
+    let heard = acknowledge_of(session, work.iter().filter(|work| needs_nothing(work)));
     let outcomes = store(session, &work).await;
-    let stored = || work.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(work, _)| work);
-    acknowledge_of(session, stored()).await;
+    let stored = work.iter().zip(&outcomes).filter(|(work, outcome)| outcome.is_ok() && !needs_nothing(work));
+    // If the server does not hear of these, what it gives to somebody else is a second message of the same job: what was stored
+    // is stored.
+    let _ = acknowledge_of(session, stored.map(|(work, _)| work)).await;
+    let heard = heard.await;
     let mut answers = Vec::with_capacity(work.len());
     for (work, outcome) in work.iter().zip(outcomes) {
-        let answer = match (outcome, &work.lease) {
-            (Ok(()), Some(queue)) => end_lease(session, work, queue).await,
-            (outcome, _) => outcome.map_err(SettleError::Broker),
+        let answer = match (outcome, &work.lease, &heard) {
+            (Ok(()), Some(queue), _) => end_lease(session, work, queue).await,
+            (Ok(()), None, Err(error)) if needs_nothing(work) => Err(broken(error)),
+            (outcome, ..) => outcome.map_err(SettleError::Broker),
         };
         if answer.is_err()
             && let Some(claim) = session.state().claim_mut(work.claimed)
@@ -291,7 +316,11 @@ async fn store(session: &Arc<Shared>, work: &[Work]) -> Vec<Result<()>> {
 
 /// Ends a lease. If its job had gone back already, nothing has happened that was not stored before.
 async fn end_lease(session: &Shared, work: &Work, queue: &str) -> Result<(), SettleError> {
-    let was_there = match long::end(session, queue).await {
+    let ended = async {
+        let lay_there = long::end_former(session, work.claimed).await?;
+        Ok(long::end(session, queue).await? && lay_there)
+    };
+    let was_there = match ended.await {
         Ok(was_there) => was_there,
         Err(error) if matches!(work.store, Store::Nothing) => return Err(SettleError::Broker(error)),
         Err(error) => {
@@ -300,7 +329,15 @@ async fn end_lease(session: &Shared, work: &Work, queue: &str) -> Result<(), Set
             true
         }
     };
-    session.state().end_lease(work.claimed);
+    let mut state = session.state();
+    if was_there
+        && let (Some(claim), Some((notes, _))) = (state.claim_mut(work.claimed).cloned(), &state.notes)
+        && let Some(copy) = claim.ticket.copy
+    {
+        notes.ended(copy);
+    }
+    state.end_lease(work.claimed);
+    drop(state);
     if was_there || !matches!(work.store, Store::Nothing) { Ok(()) } else { Err(SettleError::Fenced) }
 }
 
@@ -316,18 +353,21 @@ async fn prepare(inner: &Inner, store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Where the channel is gone meanwhile there is nothing to acknowledge: what was stored is stored, and what the server
-/// gives to somebody else for it is a second message of the same job.
-async fn acknowledge_of(session: &Shared, work: impl Iterator<Item = &Work>) {
-    let now = Instant::now();
-    let written = {
-        let mut state = session.state();
-        let generation = state.generation;
-        let of_channel = work.filter(|work| work.lease.is_none() && work.claimed.generation == generation);
-        let tags: Vec<u64> = of_channel.map(|work| work.claimed.tag).collect();
-        state.acknowledge(tags, now)
+/// Acknowledges claims that the channel has; what is returned ends when the server has heard of it, and with an error if that
+/// is not known.
+fn acknowledge_of<'a>(session: &Shared, work: impl Iterator<Item = &'a Work>) -> Begun<Result<()>> {
+    let of_channel: Vec<Claimed> = work.filter(|work| work.lease.is_none()).map(|work| work.claimed).collect();
+    let mut state = session.state();
+    // All of them were held when this call began, by the same channel.
+    let heard = match of_channel.first() {
+        None => return Begun::Ended(Some(Ok(()))),
+        Some(first) if first.generation != state.generation => None,
+        Some(_) => {
+            state.acknowledge(of_channel.iter().map(|claimed| claimed.tag), Instant::now());
+            state.hear()
+        }
     };
-    if let Some(written) = written {
-        let _ = written.await;
-    }
+    heard.unwrap_or_else(|| {
+        Begun::Ended(Some(Err(Error::new(ErrorKind::Unavailable, "the channel of the claim was lost"))))
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::{ConsumerOptions, Delivery, Receipt};
-use goose_core::{BoxFuture, Clock, QueueName, Result, SystemClock};
+use goose_core::{BoxFuture, Clock, Job, QueueName, Result, SystemClock};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -16,9 +16,6 @@ use super::state::{Phase, State};
 use super::surroundings;
 use crate::broker::{Inner, OpenSession};
 use crate::error::closed;
-
-/// How long the last words of a session may take to be heard. A stop must not take a second.
-const HEARD_WITHIN: Duration = Duration::from_millis(500);
 
 /// One open consumer.
 pub(crate) struct Shared {
@@ -88,8 +85,8 @@ impl Shared {
             return Some(Err(closed()));
         }
         state.look_for_pauses(|queue| surroundings::is_paused(&self.inner, queue));
-        let is_deleted = |id| surroundings::is_deleted(&self.inner, id);
-        let taken = state.take(up_to, &self.seal, &is_deleted, (now, SystemClock.now()));
+        let is_dropped = |job: &Job, copy| surroundings::is_dropped(&self.inner, job, copy);
+        let taken = state.take(up_to, &self.seal, &is_dropped, (now, SystemClock.now()));
         let answer = if taken.is_empty() { state.failure.take().map(Err) } else { Some(Ok(taken)) };
         let task_is_needed = if answer.is_none() { state.want(up_to, now) } else { state.want_nothing(now) };
         drop(state);
@@ -132,24 +129,10 @@ impl Shared {
         self.hungry.notify_one();
     }
 
-    /// Returns when the server has read all that was sent on the channel, and when what was counted is said. There is no
-    /// answer to an acknowledgement, and a process that ends at once takes with it what is still on its way.
-    pub(super) async fn heard(self: &Arc<Self>) {
-        let session = Arc::clone(self);
-        let hearing = self.inner.runtime.spawn(async move {
-            let channel = session.state().channel.clone();
-            let asking = async {
-                let is_closing = match channel {
-                    Some(channel) => channel.round_trip().await.is_err(),
-                    None => true,
-                };
-                if is_closing {
-                    session.ended(End::Over).await;
-                }
-            };
-            let _ = tokio::join!(tokio::time::timeout(HEARD_WITHIN, asking), session.inner.log.close());
-        });
-        let _ = hearing.await;
+    /// Says what was counted: a process that ends at once takes with it what was not said.
+    pub(super) async fn say_counts(&self) {
+        let inner = Arc::clone(&self.inner);
+        let _ = self.inner.runtime.spawn(async move { inner.log.close().await }).await;
     }
 
     /// Waits until it has ended so far.
@@ -173,7 +156,7 @@ impl OpenSession for Shared {
         let mut state = self.state();
         state.phase = Phase::Ended;
         // Nobody takes leave for a killed process.
-        state.presence = None;
+        (state.presence, state.notes) = (None, None);
         state.leases = Default::default();
         state.lose(Instant::now());
         drop(state);

@@ -1,5 +1,6 @@
 //! One queue of a session's set: what has come from it, its consumer, and whether more is about to come.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use goose_core::{Job, QueueName, Timestamp};
@@ -13,6 +14,11 @@ use crate::options::QueueType;
 /// How long a queue may take to send what acknowledgements have made room for. A quorum queue writes them to its log first.
 const GRACE: Duration = Duration::from_millis(10);
 const GRACE_OF_QUORUM: Duration = Duration::from_millis(30);
+
+/// How long a job that acknowledgements have made room for may take to come before its consumer is cancelled all the same. What
+/// comes after that is lost to this session, and a quorum queue counts it.
+const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE_WITH_QUORUM: Duration = Duration::from_millis(250);
 
 /// How long the copies of recovered jobs may take to be stored, and then to come.
 const COPIES_ARE_STORED_WITHIN: Duration = Duration::from_secs(1);
@@ -60,8 +66,13 @@ pub(super) struct Slot {
     /// The number of the consumer that is being made: the server sends what is most urgent first, but not all at once.
     making: Option<u64>,
     grace: Duration,
+    patience: Duration,
     /// When acknowledgements gave a full consumer room again.
     fresh_since: Option<Instant>,
+    /// The server had more than its consumers could take.
+    has_more: bool,
+    /// Then each acknowledgement brings a job: since when they are expected.
+    expected: VecDeque<Instant>,
     /// Copies of recovered jobs: those that are being sent, those that are expected back here, and until when.
     sending: usize,
     copies: usize,
@@ -72,9 +83,9 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(queue: QueueName, queue_type: QueueType, now: Instant) -> Self {
-        let grace = match queue_type {
-            QueueType::Classic => GRACE,
-            QueueType::Quorum => GRACE_OF_QUORUM,
+        let (grace, patience) = match queue_type {
+            QueueType::Classic => (GRACE, PATIENCE),
+            QueueType::Quorum => (GRACE_OF_QUORUM, PATIENCE_WITH_QUORUM),
         };
         Self {
             queue,
@@ -88,7 +99,10 @@ impl Slot {
             consumers: Vec::new(),
             making: None,
             grace,
+            patience,
             fresh_since: None,
+            has_more: false,
+            expected: VecDeque::new(),
             sending: 0,
             copies: 0,
             copies_until: now,
@@ -98,8 +112,8 @@ impl Slot {
 
     /// The channel is gone, and everything with it.
     pub(super) fn reset(&mut self, now: Instant) {
-        let (is_paused, grace) = (self.is_paused, self.grace);
-        *self = Self { is_paused, grace, ..Self::new(self.queue.clone(), QueueType::default(), now) };
+        let (is_paused, grace, patience) = (self.is_paused, self.grace, self.patience);
+        *self = Self { is_paused, grace, patience, ..Self::new(self.queue.clone(), QueueType::default(), now) };
     }
 
     // ---- the consumers
@@ -146,13 +160,22 @@ impl Slot {
 
     /// Whether no job can be on its way to a consumer, as far as can be known, so that they can be cancelled; otherwise
     /// when that will be so.
-    pub(super) fn can_be_cancelled(&self, now: Instant) -> Result<(), Option<Instant>> {
+    pub(super) fn can_be_cancelled(&mut self, now: Instant) -> Result<(), Option<Instant>> {
         if self.making.is_some() {
             return Err(None);
         }
-        match self.fresh_until(now) {
-            Some(end) => Err(Some(end)),
-            None => Ok(()),
+        self.expect_no_more(now);
+        match self.expected.front() {
+            Some(since) if self.room() > 0 => Err(Some(*since + self.patience)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What has not come for so long will not come.
+    fn expect_no_more(&mut self, now: Instant) {
+        if self.expected.front().is_some_and(|since| *since + self.patience <= now) {
+            self.has_more = false;
+            self.expected.clear();
         }
     }
 
@@ -160,6 +183,7 @@ impl Slot {
     pub(super) fn cancel(&mut self) -> Vec<u64> {
         self.making = None;
         self.fresh_since = None;
+        self.expected.clear();
         std::mem::take(&mut self.consumers).into_iter().map(|consumer| consumer.number).collect()
     }
 
@@ -205,17 +229,23 @@ impl Slot {
 
     /// A delivery to one of its consumers came.
     pub(super) fn arrived(&mut self, number: u64) {
+        self.expected.pop_front();
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             consumer.unacknowledged += 1;
+            self.has_more |= consumer.room() == 0;
         }
     }
 
     /// A delivery to one of its consumers was acknowledged.
     pub(super) fn acknowledged(&mut self, number: u64, now: Instant) {
+        self.expect_no_more(now);
         if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.number == number) {
             // One that had room before has nothing to send: it would have sent it.
             if consumer.room() == 0 {
                 self.fresh_since = Some(now);
+            }
+            if self.has_more {
+                self.expected.push_back(now);
             }
             consumer.unacknowledged = consumer.unacknowledged.saturating_sub(1);
         }

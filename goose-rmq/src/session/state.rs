@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goose_core::broker::ConsumerOptions;
-use goose_core::{Clock, Error, JobId, Result, SystemClock, Timestamp};
+use goose_core::{Clock, Error, JobId, SystemClock, Timestamp};
 use tokio::sync::watch;
 
-use super::begun::{Begun, begin};
 use super::intake::Source;
 use super::lease::{Leases, Terms};
-use super::ledger::{Ack, Ledger};
+use super::ledger::Ledger;
 use super::mixer::Mixer;
 use super::pace::Pace;
 pub(super) use super::phase::Phase;
 use super::receipt::Claimed;
 use super::slot::{Slot, Waiting};
 use crate::amqp::Channel;
+use crate::journal::Notes;
 use crate::log::Presence;
 use crate::message::{Message, Rank, Ticket};
 use crate::options::QueueType;
@@ -100,6 +100,8 @@ pub(super) struct State {
     pub(super) pauses: watch::Receiver<u64>,
     /// What others see of this session.
     pub(super) presence: Option<Arc<Presence>>,
+    /// Where is noted for the journal which messages it runs, and its name there.
+    pub(super) notes: Option<(Arc<Notes>, JobId)>,
     pub(super) mixer: Mixer,
     pub(super) is_strict: bool,
     pub(super) queue_type: QueueType,
@@ -142,6 +144,7 @@ impl State {
             last_error: None,
             pauses,
             presence: None,
+            notes: None,
             mixer: Mixer::new(&options.queues),
             is_strict: options.queues.is_strict(),
             queue_type,
@@ -165,6 +168,11 @@ impl State {
     pub(super) fn lose(&mut self, now: Instant) {
         self.generation += 1;
         self.channel = None;
+        if let Some((notes, _)) = &self.notes {
+            let had =
+                self.ledger.iter().filter(|(_, claim)| matches!(claim.stage, Stage::Out { .. } | Stage::Ending { .. }));
+            had.filter_map(|(_, claim)| claim.ticket.copy).for_each(|copy| notes.back(copy));
+        }
         self.ledger = Ledger::default();
         self.next_long = None;
         self.slots.iter_mut().for_each(|slot| slot.reset(now));
@@ -263,6 +271,11 @@ impl State {
         }
     }
 
+    /// Whether jobs that were not handed out are being sent to where they belong.
+    pub(super) fn is_sending(&self) -> bool {
+        self.ledger.iter().any(|(_, claim)| claim.stage == Stage::Leaving)
+    }
+
     /// Everything that was handed out and has not ended, in the order in which it was.
     pub(super) fn handed_out(&self) -> Vec<Claimed> {
         let generation = self.generation;
@@ -277,36 +290,6 @@ impl State {
             .collect();
         out.sort_unstable();
         out.into_iter().map(|(_, claimed)| claimed).collect()
-    }
-
-    // ---- acknowledging
-
-    /// Acknowledges claims, which ends them. The frames are out when this returns; what is returned ends when they are
-    /// written. `None` if there was nothing to acknowledge.
-    pub(super) fn acknowledge(
-        &mut self,
-        tags: impl IntoIterator<Item = u64>,
-        now: Instant,
-    ) -> Option<Begun<Result<()>>> {
-        let channel = Arc::clone(self.channel.as_ref()?);
-        let (acks, claims) = self.ledger.close(tags);
-        let mut ended = 0;
-        for claim in claims {
-            let slot = &mut self.slots[claim.slot];
-            slot.acknowledged(claim.consumer, now);
-            if matches!(claim.stage, Stage::Out { .. } | Stage::Ending { .. }) {
-                slot.running = slot.running.saturating_sub(1);
-                ended += 1;
-            }
-            self.show(claim.slot);
-        }
-        self.pace.ended(ended, now);
-        // They are written in this order, so the last one tells of all.
-        let mut last = None;
-        for Ack { tag, multiple } in acks {
-            last = Some(begin(channel.ack(tag, multiple)));
-        }
-        last
     }
 }
 
@@ -326,10 +309,10 @@ mod tests {
         assert_eq!((taken[0].ready_at.as_millis(), taken[0].claimed_at.as_millis()), (5, 9));
         assert!(taken.iter().all(|delivery| bench.standing(delivery)));
         assert_eq!(bench.state.slots[0].running, 2);
-        let _ = bench.state.acknowledge([2], bench.now);
+        bench.state.acknowledge([2], bench.now);
         assert_eq!(bench.channel.acks(), [(2, false)]);
         assert!(bench.standing(&taken[0]) && !bench.standing(&taken[1]));
-        let _ = bench.state.acknowledge([1, 3], bench.now);
+        bench.state.acknowledge([1, 3], bench.now);
         assert_eq!(bench.channel.acks(), [(3, true)]);
         assert_eq!((bench.state.slots[0].running, bench.state.ledger.len()), (0, 0));
     }

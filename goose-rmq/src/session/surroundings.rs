@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use goose_core::broker::DeathReason;
-use goose_core::{Clock, JobId, QueueName, Result, SystemClock};
+use goose_core::{Clock, Job, JobId, QueueName, Result, SystemClock};
 
 use super::shared::Shared;
 use crate::broker::Inner;
 use crate::dead::Burial;
 use crate::log::Count;
+use crate::message::CopyId;
 
 /// A job for the dead: its envelope, or bytes that are none.
 #[derive(Debug, Clone)]
@@ -19,13 +20,19 @@ pub(super) struct Corpse {
     pub(super) reason: DeathReason,
 }
 
-/// Whether somebody has deleted a job, so that the message it came in must be removed. Nanoseconds.
-pub(super) fn is_deleted(inner: &Inner, id: JobId) -> bool {
-    let is_deleted = inner.log.is_deleted(id);
-    if is_deleted {
-        inner.log.removed(id);
+/// Whether somebody has deleted a job or moved it to another message, so that the message it came in must be removed. Cheap.
+pub(super) fn is_dropped(inner: &Inner, job: &Job, copy: Option<CopyId>) -> bool {
+    if inner.log.is_deleted(job.id, job.enqueued_at) {
+        inner.log.removed(job.id);
+        return true;
     }
-    is_deleted
+    is_moved(inner, copy)
+}
+
+/// Whether somebody has moved a job to another message.
+pub(super) fn is_moved(inner: &Inner, copy: Option<CopyId>) -> bool {
+    let replaced = copy.filter(|copy| inner.log.is_replaced(*copy));
+    replaced.inspect(|copy| inner.log.removed_copy(*copy)).is_some()
 }
 
 /// Whether somebody has paused a queue.

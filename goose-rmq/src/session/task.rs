@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use goose_core::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -38,11 +37,15 @@ pub(super) struct Task {
     events: UnboundedReceiver<(u64, Event)>,
     /// Calls that wait for the server, and errands. They end with the session.
     pub(super) calls: JoinSet<()>,
-    probe: Option<AbortHandle>,
+    pub(super) probe: Option<AbortHandle>,
     is_connecting: bool,
     pause: Duration,
+    /// How often consumers could not be made, since they could be.
+    pub(super) refusals: u32,
     /// Numbers consumers.
     consumers: u64,
+    /// Changes of consumers whose streams are not here yet.
+    pub(super) opening: usize,
     pub(super) ending: hand_back::Ending,
 }
 
@@ -83,7 +86,9 @@ impl Task {
             probe: None,
             is_connecting: false,
             pause: FIRST_PAUSE,
+            refusals: 0,
             consumers: 0,
+            opening: 0,
             ending,
         }
     }
@@ -146,12 +151,14 @@ impl Task {
         state.is_watched = gives_up_at.is_some();
         let next = state.next_moment(now).into_iter().chain(gives_up_at).chain(quiet_at).min();
         let (generation, phase) = (state.generation, state.phase);
-        drop(state);
         if !changes.is_empty() {
             let (ready, tell) = (&self.ready, self.tell.clone());
+            // Its frames go out under the lock, see `State::hear`.
             let call = wires::change(&channel, &mut self.wires, changes, ready, tell, generation);
             self.calls.spawn(call);
+            self.opening += 1;
         }
+        drop(state);
         match phase {
             Phase::Open => Some(next.map_or(Until::Woken, Until::Moment)),
             _ => self.end_step(now).map(|until| until.or(next)),
@@ -185,9 +192,13 @@ impl Task {
         for (generation, event) in came.events {
             if matches!(event, Event::Proved(_)) {
                 // What proves a consumer was sent behind its deliveries, and these may not have been looked at yet.
+                let (of, highest) = self.session.state().highest();
                 let mut more = Came::default();
                 more.receive(&mut self.wires, &mut Context::from_waker(Waker::noop()));
                 self.take_in(&mut more);
+                if self.opening == 0 {
+                    self.session.state().give_back_lost(of, highest);
+                }
             }
             self.happened(generation, event);
         }
@@ -210,28 +221,37 @@ impl Task {
 
     fn happened(&mut self, generation: u64, event: Event) {
         let session = Arc::clone(&self.session);
-        if generation != session.state().generation {
+        let is_stale = generation != session.state().generation;
+        if is_stale && !matches!(event, Event::Refused(_)) {
             return;
         }
         match event {
             Event::Connected(Ok(channel)) => {
                 self.is_connecting = false;
-                self.pause = FIRST_PAUSE;
                 self.connected(channel);
             }
             Event::Connected(Err(error)) => {
                 self.is_connecting = false;
                 self.fail(error);
             }
-            Event::Opened(streams) => streams.into_iter().for_each(|(slot, stream)| self.wires[slot].connect(stream)),
+            Event::Opened(streams) => {
+                self.opening = self.opening.saturating_sub(1);
+                streams.into_iter().for_each(|(slot, stream)| self.wires[slot].connect(stream));
+            }
             Event::Proved(numbers) => {
+                // Not before: a server that gives channels and refuses consumers would be asked without a pause.
+                if !numbers.is_empty() {
+                    (self.pause, self.refusals) = (FIRST_PAUSE, 0);
+                }
                 let mut state = session.state();
                 numbers.into_iter().for_each(|(slot, number)| state.slots[slot].is_proved(number));
             }
             Event::Failed(error) => self.lose(Some(&error)),
+            Event::Refused(error) => self.refused(error, is_stale),
             Event::Restored(slot) => session.state().slots[slot].is_missing = false,
             Event::CannotRestore(error) => self.fail(error),
             Event::HandedBack(outcome) => self.handed_back(outcome),
+            Event::Released(outcome) => self.released(&outcome),
         }
     }
 
@@ -270,80 +290,6 @@ impl Task {
         drop(state);
         let probe = probe::serve(Arc::clone(&self.session), channel, generation, self.tell.clone());
         self.probe = Some(self.calls.spawn(probe));
-    }
-
-    /// The channel is gone, and every claim with it.
-    fn lose(&mut self, why: Option<&Error>) {
-        if let Some(probe) = self.probe.take() {
-            probe.abort();
-        }
-        self.wires.iter_mut().for_each(|wire| *wire = Wire::default());
-        self.ending.begin_again();
-        let mut state = self.session.state();
-        let lost = state.ledger.len();
-        if let Some(channel) = state.channel.clone().filter(|channel| channel.is_open()) {
-            // So that others get the jobs now.
-            self.calls.spawn(async move {
-                let _ = channel.close().await;
-            });
-        }
-        state.lose(Instant::now());
-        state.losses += 1;
-        let words = why.map_or_else(|| "the channel was closed".to_owned(), |why| format!("{why:#}"));
-        if !state.phase.is_ending() {
-            tracing::warn!(
-                jobs = lost,
-                error = words,
-                "a session lost its channel, and its jobs to others; it goes on"
-            );
-        }
-        state.last_error = Some(words);
-        drop(state);
-        self.session.settled.notify_waiters();
-        // What it was consuming may be what is wrong.
-        self.session.queues.iter().for_each(|queue| self.session.inner.topology.forget_queue(queue));
-    }
-
-    /// Lets the waiting fetch fail.
-    fn fail(&self, error: Error) {
-        let mut state = self.session.state();
-        state.last_error = Some(format!("{error:#}"));
-        if state.wanted > 0 {
-            state.failure = Some(error);
-            drop(state);
-            self.session.delivered.notify_one();
-        }
-    }
-
-    /// The server has cancelled a consumer: its queue was deleted. It is declared again, after a pause.
-    fn restore(&mut self, slot: usize, number: u64) {
-        let session = Arc::clone(&self.session);
-        let mut state = session.state();
-        state.slots[slot].drop_consumer(number);
-        // When the channel is over, all consumers come to their end.
-        let is_open = state.channel.as_ref().is_some_and(|channel| channel.is_open());
-        if !is_open || state.phase.is_ending() || state.slots[slot].is_missing {
-            return;
-        }
-        state.slots[slot].is_missing = true;
-        let generation = state.generation;
-        drop(state);
-        let (tell, topology) = (self.tell.clone(), Arc::clone(&session.inner.topology));
-        self.calls.spawn(async move {
-            let queue = &session.queues[slot];
-            tracing::warn!(queue = %queue, "the server has cancelled a consumer, perhaps its queue was deleted; declaring it again");
-            let mut pause = FIRST_PAUSE;
-            loop {
-                tokio::time::sleep(pause).await;
-                topology.forget_queue(queue);
-                let Err(error) = topology.ensure_queue(queue).await else { break };
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                if tell.send((generation, Event::CannotRestore(error))).is_err() {
-                    return;
-                }
-            }
-            let _ = tell.send((generation, Event::Restored(slot)));
-        });
     }
 
     /// Sends jobs to where they belong, for as long as it takes.

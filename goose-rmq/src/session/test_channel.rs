@@ -10,6 +10,7 @@ use crate::amqp::{Channel, Confirmation, Deliveries, ExchangeKind, Lifetime, Out
 #[derive(Debug, Default)]
 pub(super) struct TestChannel {
     acks: Mutex<Vec<(u64, bool)>>,
+    given_back: Mutex<Vec<u64>>,
     is_over: AtomicBool,
 }
 
@@ -17,6 +18,11 @@ impl TestChannel {
     /// What was acknowledged since the last call.
     pub(super) fn acks(&self) -> Vec<(u64, bool)> {
         std::mem::take(&mut self.acks.lock())
+    }
+
+    /// What was given back since the last call.
+    pub(super) fn given_back(&self) -> Vec<u64> {
+        std::mem::take(&mut self.given_back.lock())
     }
 
     pub(super) fn end(&self) {
@@ -67,6 +73,10 @@ impl Channel for TestChannel {
     }
     fn ack(&self, delivery_tag: u64, multiple: bool) -> BoxFuture<'static, Result<()>> {
         self.acks.lock().push((delivery_tag, multiple));
+        Box::pin(async { Ok(()) })
+    }
+    fn give_back(&self, delivery_tag: u64) -> BoxFuture<'static, Result<()>> {
+        self.given_back.lock().push(delivery_tag);
         Box::pin(async { Ok(()) })
     }
     fn round_trip(&self) -> BoxFuture<'_, Result<()>> {

@@ -2,7 +2,8 @@
 //!
 //! All frames of a change are on their way together, so it costs one round trip. After that one more question is asked:
 //! when it is answered, everything that the server had for a new consumer is here. A classic queue sends it before it
-//! says that the consumer is there, and a quorum queue right behind.
+//! says that the consumer is there, and a quorum queue right behind. What it had for one that was cancelled may be lost: the client
+//! library drops what comes behind the answer. Tags tell.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,18 +20,22 @@ use crate::amqp::{Channel, Delivered, Deliveries, Table};
 pub(super) enum Event {
     /// New consumers are there.
     Opened(Vec<(usize, Stream)>),
-    /// All that the server had for these consumers, by slot and number, has come.
+    /// Consumers were made, by slot and number, or cancelled, and all that the server had for them has come.
     Proved(Vec<(usize, u64)>),
     /// The channel can be used no more.
     Failed(Error),
+    /// The same, when consumers were to be made.
+    Refused(Error),
     /// There is a new channel, or there is none.
     Connected(Result<Arc<dyn Channel>>),
     /// The queue of a consumer that the server had cancelled is there again.
     Restored(usize),
     /// It is not, yet.
     CannotRestore(Error),
-    /// What was to be handed back at the end is, or some of it is not.
+    /// What was not handed out is back at the end, or some of it is not.
     HandedBack(Result<()>),
+    /// What was handed out is.
+    Released(Result<()>),
 }
 
 /// What one consumer receives.
@@ -146,15 +151,13 @@ pub(super) fn change(
                     numbers.push((step.slot, number));
                 }
             }
-            if !numbers.is_empty() {
-                let _ = tell.send((generation, Event::Opened(opened)));
-                channel.round_trip().await?;
-                let _ = tell.send((generation, Event::Proved(numbers)));
-            }
+            let _ = tell.send((generation, Event::Opened(opened)));
+            channel.round_trip().await?;
+            let _ = tell.send((generation, Event::Proved(numbers)));
             Ok(())
         };
         if let Err(error) = finish.await {
-            let _ = tell.send((generation, Event::Failed(error)));
+            let _ = tell.send((generation, Event::Refused(error)));
         }
     }
 }

@@ -65,6 +65,9 @@ impl<F: Fold> Stream<F> {
             self.own.lock().remove(&entry.id);
             return Err(error.into());
         }
+        if let Some(own) = self.own.lock().get_mut(&entry.id) {
+            own.is_confirmed = true;
+        }
         match self.while_it_goes_on(&mut answered).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(Error::new(ErrorKind::OutcomeUnknown, format!("the stream {} was deleted", self.name))),

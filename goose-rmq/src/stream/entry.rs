@@ -15,8 +15,17 @@ const OURS: &str = "entry-";
 /// What an entry is about.
 pub(crate) const KIND: &str = "goose-kind";
 
-/// How many ids are remembered to tell an entry that was appended twice. The second copy follows within a confirm timeout.
-const REMEMBERED: usize = 4096;
+/// How many ids are remembered to tell an entry that was appended twice. What a process could not say for sure goes out again when
+/// the server is there for it again, and hundreds of others may have said something meanwhile. They take some 4 MB.
+const REMEMBERED: usize = 1 << 16;
+
+/// What the server and headers add to a body, about, in bytes.
+const OVERHEAD: u64 = 150;
+
+/// How much a body takes up in a stream, about.
+pub(crate) fn size(body: usize) -> u64 {
+    u64::try_from(body).unwrap_or(u64::MAX).saturating_add(OVERHEAD)
+}
 
 /// An entry to append.
 #[derive(Debug, Clone)]
@@ -30,6 +39,11 @@ impl NewEntry {
     /// With a new id.
     pub(crate) fn new(headers: Table, body: impl Into<Arc<[u8]>>) -> Self {
         Self { id: format!("{OURS}{}", JobId::new()), headers, body: body.into() }
+    }
+
+    /// How much it takes up, about.
+    pub(crate) fn size(&self) -> u64 {
+        size(self.body.len())
     }
 
     /// Says nothing, but where in the order it stands.
@@ -72,6 +86,11 @@ impl Entry {
         Ok((tag, Self { offset, id: message_id, headers, body }))
     }
 
+    /// How much it takes up, about.
+    pub(crate) fn size(&self) -> u64 {
+        size(self.body.len())
+    }
+
     /// Whether a process of ours appended it, as opposed to a queue of the server.
     pub(crate) fn is_ours(&self) -> bool {
         self.own_id().is_some()
@@ -109,18 +128,19 @@ pub(super) fn no_stream(name: &str) -> Error {
 /// The ids of the last entries.
 #[derive(Debug, Default)]
 pub(super) struct LastIds {
-    set: HashSet<String>,
-    order: VecDeque<String>,
+    set: HashSet<JobId>,
+    order: VecDeque<JobId>,
 }
 
 impl LastIds {
     /// Whether an entry is a second copy. What is not ours never is: the same job may die several times.
     pub(super) fn is_repeated(&mut self, entry: &Entry) -> bool {
-        let Some(id) = entry.own_id() else { return false };
-        if !self.set.insert(id.to_owned()) {
+        let id = entry.own_id().and_then(|id| id.strip_prefix(OURS)?.parse().ok());
+        let Some(id) = id else { return false };
+        if !self.set.insert(id) {
             return true;
         }
-        self.order.push_back(id.to_owned());
+        self.order.push_back(id);
         if self.order.len() > REMEMBERED {
             self.order.pop_front().map(|oldest| self.set.remove(&oldest));
         }
@@ -144,8 +164,8 @@ mod tests {
         assert_eq!(seen, [false, false, true, true]);
         let job = JobId::new().to_string();
         assert!(!last.is_repeated(&entry(&job)) && !last.is_repeated(&entry(&job)));
-        for n in 0..REMEMBERED {
-            assert!(!last.is_repeated(&entry(&format!("{OURS}{n}"))));
+        for _ in 0..REMEMBERED {
+            assert!(!last.is_repeated(&entry(&NewEntry::mark().id)));
         }
         assert_eq!((last.set.len(), last.order.len()), (REMEMBERED, REMEMBERED));
         assert!(!last.is_repeated(&entry(&a.id)), "forgotten, and not kept for ever");

@@ -9,6 +9,7 @@
 
 mod append;
 mod declare;
+mod end;
 mod entry;
 #[cfg(test)]
 mod on_a_server;
@@ -26,9 +27,10 @@ use goose_core::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
 pub(crate) use self::declare::declare;
-pub(crate) use self::entry::{Entry, KIND, NewEntry};
+pub(crate) use self::entry::{Entry, KIND, NewEntry, size};
 use crate::amqp::link::Link;
 use crate::amqp::{Table, Value};
 use crate::error::closed;
@@ -60,6 +62,9 @@ pub(crate) trait Fold: fmt::Debug + Send + Sync + 'static {
     /// entries, so that all processes agree.
     fn fold(&mut self, entry: &Entry) -> u64;
 
+    /// All that the stream had is folded. `first` is the place of the first entry, also of one that says nothing.
+    fn completed(&mut self, _stream: &str, _first: Option<u64>) {}
+
     /// Takes the place of a state that was folded from the same stream, or from one that is gone.
     fn succeed(&mut self, _before: Self)
     where
@@ -84,6 +89,7 @@ pub(crate) struct Stream<F> {
     barriers: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Taken by the task that reads.
     reader: Mutex<Option<mpsc::UnboundedReceiver<oneshot::Sender<()>>>>,
+    task: Mutex<Option<AbortHandle>>,
 }
 
 /// An entry of this process that has not been read back.
@@ -146,6 +152,7 @@ impl<F: Fold> Stream<F> {
             is_read: AtomicBool::new(false),
             barriers,
             reader: Mutex::new(Some(reader)),
+            task: Mutex::new(None),
         })
     }
 
@@ -173,7 +180,15 @@ impl<F: Fold> Stream<F> {
     pub(crate) fn start(self: &Arc<Self>) {
         let Some(reader) = self.reader.lock().take() else { return };
         self.is_read.store(true, Ordering::Release);
-        self.wires.runtime.spawn(tail::run(Arc::clone(self), reader));
+        let task = self.wires.runtime.spawn(tail::run(Arc::clone(self), reader));
+        *self.task.lock() = Some(task.abort_handle());
+    }
+
+    /// Ends the reading for good. Nobody may be waiting for anything.
+    pub(crate) fn stop(&self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
     }
 
     /// Returns once everything is folded that this process has appended and, on the server's node, everything anybody has.
@@ -186,10 +201,7 @@ impl<F: Fold> Stream<F> {
     /// [`ErrorKind::Unavailable`] when reading makes no progress, [`ErrorKind::Closed`] when the broker is closed.
     pub(crate) async fn catch_up(self: &Arc<Self>) -> Result<()> {
         self.start();
-        let own: Vec<String> = {
-            let own = self.own.lock();
-            own.iter().filter(|(_, entry)| entry.is_confirmed).map(|(id, _)| id.clone()).collect()
-        };
+        let own = self.confirmed();
         let (passed, mut passes) = oneshot::channel();
         self.barriers.send(passed).map_err(|_| closed())?;
         self.while_it_goes_on(async { (&mut passes).await.map_err(|_| closed()) }).await??;
@@ -216,6 +228,17 @@ impl<F: Fold> Stream<F> {
             }
         }
         self.catch_up().await
+    }
+
+    /// Entries of this process that are stored and have not been read back.
+    fn confirmed(&self) -> Vec<String> {
+        self.own.lock().iter().filter(|(_, entry)| entry.is_confirmed).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// These will not be read back any more.
+    fn expect_no_more(&self, ids: &[String]) {
+        let mut own = self.own.lock();
+        ids.iter().for_each(|id| drop(own.remove(id)));
     }
 
     /// Waits for something that the reading brings, for as long as entries come in.

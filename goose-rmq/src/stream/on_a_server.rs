@@ -1,5 +1,7 @@
 //! Streams on a real server: what is read when connections break, the server dies, or the stream is another one.
 
+mod late;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
@@ -97,6 +99,10 @@ async fn a_server() {
     a_queue_is_not_taken_for_a_stream(&rabbit).await;
     reading_works_while_the_server_takes_nothing_in(&rabbit).await;
     lap("alarm");
+    late::all_is_read_before_it_counts_as_read(&rabbit).await;
+    lap("late");
+    late::a_reader_that_is_sent_nothing_more_begins_again(&rabbit).await;
+    lap("stops");
     broken_connections_lose_and_double_nothing(&rabbit).await;
     lap("broken");
     a_stream_that_is_made_again_is_read_from_its_beginning(&rabbit).await;
@@ -155,7 +161,9 @@ async fn all_read_the_same_and_what_was_said_before(rabbit: &Rabbit) {
     let twice = entry("twice");
     let words = one.stream.append(&[twice.clone(), twice.clone(), twice]).await;
     assert!(words.iter().all(Result::is_ok), "{words:?}");
-    assert_eq!(two.told().await.iter().filter(|body| *body == "twice").count(), 1);
+    for process in [&one, &two] {
+        assert_eq!(process.told().await.iter().filter(|body| *body == "twice").count(), 1);
+    }
     // As when the word on the first was lost: nobody waits for the second for ever.
     let again = entry("again");
     for process in [&one, &one, &two] {

@@ -12,10 +12,14 @@ use std::time::Duration;
 
 use goose_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::end;
 use super::entry::{LastIds, no_stream};
 use super::{Entry, Fold, NewEntry, OFFSET, Stream};
 use crate::amqp::{Channel, Delivered, Deliveries, Table, Value};
+use crate::error::closed;
 use crate::publisher::PublishError;
 
 /// How many entries the server sends ahead.
@@ -30,14 +34,15 @@ const TAG: &str = "tail";
 /// The pauses after errors. The link has its own, with jitter, for connections that cannot be made.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(5)];
 
-/// Nothing came for so long: then what was there has been read. Only used while the server takes in nothing.
-const QUIET: Duration = Duration::from_millis(500);
+/// An entry of our own is there, and nothing has come for so long: the server has lost our place. It does when it cuts off what it is
+/// sending to a slow reader.
+const STUCK: Duration = Duration::from_secs(5);
 
 type Barrier = oneshot::Sender<()>;
 
 /// Reads for as long as the broker lives. Errors are told to those who wait, and it begins again.
 pub(super) async fn run<F: Fold>(stream: Arc<Stream<F>>, mut barriers: mpsc::UnboundedReceiver<Barrier>) {
-    let mut reading = Reading { last: None, fresh: None, ids: LastIds::default(), waiting: Vec::new() };
+    let mut reading = Reading { first: None, last: None, fresh: None, ids: LastIds::default(), waiting: Vec::new() };
     let mut pause = PAUSES[0];
     loop {
         let entries = stream.progress.borrow().entries;
@@ -64,6 +69,8 @@ pub(super) async fn run<F: Fold>(stream: Arc<Stream<F>>, mut barriers: mpsc::Unb
 
 /// Where the reading is.
 struct Reading<F> {
+    /// The place of the first entry.
+    first: Option<u64>,
     /// The last entry that was folded.
     last: Option<(u64, Option<String>)>,
     /// What is folded from the beginning again, while the state before still serves.
@@ -102,10 +109,14 @@ impl<F: Fold> Reading<F> {
         let mark = NewEntry::mark();
         let end = Arc::clone(stream);
         let mark_id = mark.id.clone();
+        let before = stream.confirmed();
         let mut marking = stream.wires.runtime.spawn(async move { end.append(&[mark]).await.pop() });
         let mut is_marked = false;
         let mut is_live = false;
-        let mut quiet: Option<Duration> = None;
+        // While the server takes in nothing: where the stream ends.
+        let mut asking = JoinSet::new();
+        let mut end = None;
+        let mut came = Instant::now();
         loop {
             if is_live && !self.waiting.is_empty() {
                 self.pass_barriers(stream, &*channel, &mut *deliveries, barriers).await?;
@@ -118,7 +129,8 @@ impl<F: Fold> Reading<F> {
                     match word {
                         Ok(Some(Err(PublishError::Blocked(reason)))) => {
                             tracing::debug!(stream = stream.name, reason, "cannot mark the end of a stream");
-                            quiet = Some(QUIET);
+                            let stream = Arc::clone(stream);
+                            asking.spawn(async move { end::last_place(&stream).await });
                         }
                         Ok(Some(Err(error))) => return Err(error.into()),
                         _ => {}
@@ -132,6 +144,7 @@ impl<F: Fold> Reading<F> {
                         }
                         return Ok(());
                     };
+                    came = Instant::now();
                     let batch = ready(delivered, &mut *deliveries).await;
                     let has_mark = batch.iter().any(|delivered| delivered.message_id.as_ref() == Some(&mark_id));
                     if let Step::AnotherStream = self.fold(stream, &*channel, batch, &mut expected).await? {
@@ -141,16 +154,32 @@ impl<F: Fold> Reading<F> {
                     }
                     if has_mark {
                         is_live = true;
+                        // What stood before the mark has come, or has been cut off.
+                        stream.expect_no_more(&before);
                         self.complete(stream);
                     }
                     tokio::task::yield_now().await;
                 }
-                () = tokio::time::sleep(quiet.unwrap_or_default()), if quiet.is_some() => {
-                    (quiet, is_live) = (None, true);
-                    self.complete(stream);
+                () = tokio::time::sleep_until(came + STUCK) => {
+                    if !stream.confirmed().is_empty() {
+                        let _ = channel.close().await;
+                        return Err(Error::new(ErrorKind::Unavailable, "the server sends nothing, though there is something"));
+                    }
+                    came = Instant::now();
                 }
+                Some(found) = asking.join_next() => end = Some(found.map_err(|_| closed())??),
+            }
+            // Not before the first entry has shown that it is the same stream, if there is one.
+            if !is_live && end.is_some_and(|end| end.is_none() || (expected.is_none() && self.has_read(end))) {
+                is_live = true;
+                self.complete(stream);
             }
         }
+    }
+
+    /// Whether it has come to this place.
+    fn has_read(&self, place: Option<u64>) -> bool {
+        self.last.as_ref().map(|(last, _)| *last) >= place
     }
 
     /// Folds some entries, acknowledges them, and answers those who wait for them.
@@ -172,6 +201,7 @@ impl<F: Fold> Reading<F> {
                 None => entries.push(entry),
             }
         }
+        self.first = self.first.or_else(|| entries.first().map(|entry| entry.offset));
         if let Some(last) = entries.last() {
             self.last = Some((last.offset, last.id.clone()));
         }
@@ -214,7 +244,7 @@ impl<F: Fold> Reading<F> {
 
     fn begin_again(&mut self, stream: &Stream<F>) {
         tracing::info!(stream = stream.name, "the stream was cut or made again, it is read from its beginning");
-        (self.last, self.fresh, self.ids) = (None, Some(F::empty()), LastIds::default());
+        (self.first, self.last, self.fresh, self.ids) = (None, None, Some(F::empty()), LastIds::default());
         // They may have gone with the old one, and nobody must wait for ever.
         stream.own.lock().clear();
     }
@@ -226,6 +256,7 @@ impl<F: Fold> Reading<F> {
             let before = std::mem::replace(&mut *state, fresh);
             state.succeed(before);
         }
+        stream.fold.write().completed(&stream.name, self.first);
         stream.progress.send_modify(|progress| {
             progress.is_live = true;
             progress.failure = None;
@@ -244,12 +275,10 @@ impl<F: Fold> Reading<F> {
         while let Ok(barrier) = barriers.try_recv() {
             self.waiting.push(barrier);
         }
-        let waiting = std::mem::take(&mut self.waiting);
+        // Whatever goes wrong, they wait for the next connection.
+        let passing = self.waiting.len();
         loop {
-            if let Err(error) = channel.round_trip().await {
-                self.waiting = waiting;
-                return Err(error);
-            }
+            channel.round_trip().await?;
             let mut came = 0;
             while let Some(batch) = already_there(deliveries, AT_ONCE).await {
                 came += batch.len();
@@ -260,7 +289,7 @@ impl<F: Fold> Reading<F> {
                 break;
             }
         }
-        for barrier in waiting {
+        for barrier in self.waiting.drain(..passing) {
             let _ = barrier.send(());
         }
         Ok(())
@@ -277,7 +306,8 @@ fn not_here_yet(error: Error, name: &str) -> Error {
         return no_stream(name).with_source(error);
     }
     let message = format!(
-        "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there with          rabbitmq-streams add_replica"
+        "cannot read the stream {name} over the node of this connection; if that lasts, add a replica there: \
+         rabbitmq-streams add_replica {name} NODE"
     );
     Error::new(ErrorKind::Unavailable, message).with_source(error)
 }
@@ -290,7 +320,7 @@ async fn ready(first: Delivered, deliveries: &mut dyn Deliveries) -> Vec<Deliver
 }
 
 /// What is there without waiting; `None` if nothing is.
-async fn already_there(deliveries: &mut dyn Deliveries, limit: usize) -> Option<Vec<Delivered>> {
+pub(super) async fn already_there(deliveries: &mut dyn Deliveries, limit: usize) -> Option<Vec<Delivered>> {
     let mut batch = Vec::new();
     poll_fn(|context| {
         while batch.len() < limit

@@ -67,15 +67,50 @@ pub(super) async fn cascade(channel: &dyn Channel, names: &Names, arguments: &Ar
     in_order(acts).await
 }
 
+/// The exchange of the journal, bound to the stream, which has to be there. What is bound to it later gets the same messages: both are
+/// stored, or neither is confirmed.
+pub(super) async fn journal(channel: &dyn Channel, names: &Names) -> Result<()> {
+    let (journal, of_exchange) = (names.journal(), arguments::of_exchange(names));
+    in_order([
+        channel.declare_exchange(journal, ExchangeKind::Topic, &of_exchange),
+        channel.bind_queue(journal, journal, "#"),
+    ])
+    .await
+}
+
+/// The way from the exchange of the journal into the cascade.
+pub(super) async fn journal_to_cascade(channel: &dyn Channel, names: &Names) -> Result<()> {
+    let levels: Vec<(String, String)> =
+        (0..LEVELS).map(|level| (names.level(level), names::pattern_of_highest_level(level))).collect();
+    in_order(levels.iter().map(|(level, pattern)| channel.bind_exchange(level, names.journal(), pattern))).await
+}
+
 /// A ready queue that is not there yet, or is there with the same arguments.
 pub(super) async fn ready(channel: &dyn Channel, names: &Names, queue: &QueueName, arguments: &Table) -> Result<()> {
-    let (ready, due, pattern) = (names.ready(queue), names.due(), names::pattern_of_queue(queue));
-    in_order([declared(channel, &ready, arguments), channel.bind_queue(&ready, &due, &pattern)]).await
+    let ready = names.ready(queue);
+    let keys = Keys::of(names, queue);
+    in_order([declared(channel, &ready, arguments)].into_iter().chain(keys.bind(channel, &ready))).await
 }
 
 /// A ready queue that is there with whatever arguments.
 pub(super) async fn bind_ready(channel: &dyn Channel, names: &Names, queue: &QueueName) -> Result<()> {
-    channel.bind_queue(&names.ready(queue), &names.due(), &names::pattern_of_queue(queue)).await
+    let ready = names.ready(queue);
+    in_order(Keys::of(names, queue).bind(channel, &ready)).await
+}
+
+/// How messages come to a ready queue: exchanges, each with the key for it.
+struct Keys(Vec<(String, String)>);
+
+impl Keys {
+    fn of(names: &Names, queue: &QueueName) -> Self {
+        let due = (names.due(), names::pattern_of_queue(queue));
+        let journal = || (names.journal().to_owned(), names::key_of_queue(queue));
+        Self([due].into_iter().chain(names.is_journaled().then(journal)).collect())
+    }
+
+    fn bind<'a>(&'a self, channel: &'a dyn Channel, ready: &'a str) -> impl Iterator<Item = BoxFuture<'a, Result<()>>> {
+        self.0.iter().map(move |(exchange, key)| channel.bind_queue(ready, exchange, key))
+    }
 }
 
 /// What to make of a refusal: `Ok` if the ready queue can be used as it is.

@@ -13,7 +13,7 @@ mod on_a_server;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goose_core::{BoxFuture, Error, ErrorKind, QueueName, Result};
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use self::arguments::Arguments;
 pub(crate) use self::names::Names;
 use crate::amqp::link::Link;
-use crate::amqp::{Outgoing, Table};
+use crate::amqp::{Channel, Outgoing, Table};
 use crate::options::{QueueType, RmqOptions};
 use crate::publisher::Restore;
 use crate::stream;
@@ -30,6 +30,10 @@ use crate::stream;
 /// The priorities of messages. Classic queues have these two levels; quorum queues of RabbitMQ 4 take 5 and more as high.
 pub(crate) const NORMAL: u8 = 0;
 pub(crate) const HIGH: u8 = 9;
+
+/// How long it is believed that a queue is there, with a journal: a message of which only the journal could be reached does not
+/// come back.
+const LASTS: Duration = Duration::from_secs(1);
 
 /// How many queues are declared at the same time, each on a channel of its own.
 const AT_A_TIME: usize = 8;
@@ -41,16 +45,31 @@ pub(crate) struct Topology {
     link: Arc<Link>,
     epoch: watch::Receiver<u64>,
     arguments: Arguments,
-    /// How the stream of the dead is declared.
-    dead: Table,
+    /// How the streams of the dead and of the journal are declared.
+    streams: Streams,
+    /// This process is told to keep a journal.
+    keeps_journal: bool,
     /// The server has said that ready queues may not have this argument.
     no_timeout: AtomicBool,
     known: Mutex<Known>,
     turns: Semaphore,
 }
 
+/// How streams are declared on which queues and exchanges depend.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    /// Of the dead, to which quorum queues send what they give up.
+    pub(crate) dead: Table,
+    pub(crate) journal: Table,
+}
+
 /// Something that is declared by one task while others wait for the same.
 type Once = Arc<OnceCell<()>>;
+
+/// Whether somebody is declaring it at this moment.
+fn is_under_way(once: &Once) -> bool {
+    !once.initialized() && Arc::strong_count(once) > 1
+}
 
 /// What is there, on the connection of this epoch.
 #[derive(Debug, Default)]
@@ -58,18 +77,21 @@ struct Known {
     epoch: u64,
     base: Once,
     cascade: Once,
-    queues: HashMap<QueueName, Once>,
+    /// Each with the time when that was found out.
+    queues: HashMap<QueueName, (Once, Instant)>,
 }
 
 impl Topology {
-    /// `dead` are the arguments of the stream of dead jobs, to which quorum queues send what they give up.
-    pub(crate) fn new(link: Arc<Link>, options: &RmqOptions, dead: Table) -> Self {
+    pub(crate) fn new(link: Arc<Link>, options: &RmqOptions, streams: Streams) -> Self {
+        let names = Names::new(&options.prefix);
+        names.set_journaled(options.journal);
         Self {
-            names: Names::new(&options.prefix),
+            names,
             epoch: link.epoch(),
             link,
             arguments: Arguments { queue_type: options.queue_type, consumer_timeout: options.consumer_timeout },
-            dead,
+            streams,
+            keeps_journal: options.journal,
             no_timeout: AtomicBool::new(false),
             known: Mutex::default(),
             turns: Semaphore::new(AT_A_TIME),
@@ -78,7 +100,9 @@ impl Topology {
 
     /// Whether a ready queue is known to be there: then [`ensure_queue`](Self::ensure_queue) has nothing to do.
     pub(crate) fn knows_queue(&self, queue: &QueueName) -> bool {
-        self.known(|known| known.queues.get(queue).is_some_and(|once| once.initialized()))
+        let is_journaled = self.names.is_journaled();
+        let knows = |(once, since): &(Once, Instant)| once.initialized() && !(is_journaled && since.elapsed() >= LASTS);
+        self.known(|known| known.queues.get(queue).is_some_and(knows))
     }
 
     /// Whether the cascade is known to be there.
@@ -91,9 +115,14 @@ impl Topology {
     /// # Errors
     /// [`ErrorKind::Misconfigured`] for a queue of another type; whatever the server or the connection say.
     pub(crate) async fn ensure_queue(&self, queue: &QueueName) -> Result<()> {
+        let is_journaled = self.names.is_journaled();
         let once = self.known(|known| match known.queues.get(queue) {
-            Some(once) => Arc::clone(once),
-            None => Arc::clone(known.queues.entry(queue.clone()).or_default()),
+            Some((once, since)) if !is_journaled || since.elapsed() < LASTS => Arc::clone(once),
+            _ => {
+                let once = Once::default();
+                known.queues.insert(queue.clone(), (Arc::clone(&once), Instant::now()));
+                once
+            }
         });
         once.get_or_try_init(|| self.declare_ready(queue)).await.copied()
     }
@@ -108,20 +137,26 @@ impl Topology {
             self.ensure_base().await?;
             let channel = self.link.channel().await?;
             declare::cascade(&*channel, &self.names, &self.arguments).await.map_err(|error| self.told(error))?;
+            if self.names.is_journaled() {
+                declare::journal_to_cascade(&*channel, &self.names).await?;
+            }
             declare::let_go(channel).await;
             Ok(())
         };
         once.get_or_try_init(declare).await.copied()
     }
 
-    /// Forgets what is known of a destination: a message to it came back.
+    /// Forgets what is known of a destination: a message to it came back. Not what is being declared at this moment, for one
+    /// of the others that came back with it.
     pub(crate) fn forget(&self, message: &Outgoing) {
-        let queue = self.names.queue_of_key(&message.routing_key);
+        let queue = self.names.queue_of(&message.exchange, &message.routing_key);
         self.known(|known| {
-            if !message.exchange.is_empty() {
+            if !message.exchange.is_empty() && !is_under_way(&known.cascade) && !is_under_way(&known.base) {
                 (known.base, known.cascade) = Default::default();
             }
-            if let Some(queue) = queue {
+            if let Some(queue) = queue
+                && known.queues.get(&queue).is_some_and(|(once, _)| !is_under_way(once))
+            {
                 known.queues.remove(&queue);
             }
         });
@@ -161,13 +196,35 @@ impl Topology {
             let channel = self.link.channel().await?;
             declare::base(&*channel, &self.names, &self.arguments).await.map_err(|error| self.told(error))?;
             if self.arguments.queue_type == QueueType::Quorum {
-                stream::declare(&self.link, &self.names.dead(), &self.dead).await?;
+                stream::declare(&self.link, &self.names.dead(), &self.streams.dead).await?;
                 declare::dead_letters(&*channel, &self.names).await?;
             }
+            self.ensure_journal(&*channel).await?;
             declare::let_go(channel).await;
             Ok(())
         };
         once.get_or_try_init(declare).await.copied()
+    }
+
+    /// Sees to it that there is a journal, if there is to be one: this process is told to keep it, or another one was. It belongs
+    /// to all processes of a prefix.
+    async fn ensure_journal(&self, channel: &dyn Channel) -> Result<()> {
+        let is_there = self.keeps_journal || self.is_there(self.names.journal()).await?;
+        if is_there {
+            stream::declare(&self.link, self.names.journal(), &self.streams.journal).await?;
+            declare::journal(channel, &self.names).await?;
+        }
+        self.names.set_journaled(is_there);
+        Ok(())
+    }
+
+    async fn is_there(&self, queue: &str) -> Result<bool> {
+        let channel = self.link.channel().await?;
+        let is_there = channel.inspect_queue(queue).await?.is_some();
+        if is_there {
+            declare::let_go(channel).await;
+        }
+        Ok(is_there)
     }
 
     fn told(&self, refusal: Error) -> Error {
@@ -183,7 +240,7 @@ impl Topology {
         if !message.exchange.is_empty() {
             self.ensure_cascade().await?;
         }
-        match self.names.queue_of_key(&message.routing_key) {
+        match self.names.queue_of(&message.exchange, &message.routing_key) {
             Some(queue) => self.ensure_queue(&queue).await,
             None => Ok(()),
         }

@@ -4,10 +4,13 @@
 //! another layout takes other names.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use goose_core::{JobId, QueueName};
 
+use crate::amqp::Outgoing;
 use crate::delay::{LEVELS, Path};
+use crate::message::CopyId;
 
 /// Names of everything, below the prefix. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -18,13 +21,18 @@ pub(crate) struct Names {
     default_exchange: Arc<str>,
     /// The exchange of each level: shared by all messages.
     levels: Arc<[Arc<str>]>,
+    /// The exchange that leads to the journal and to everything else.
+    journal: Arc<str>,
+    /// Whether there is a journal.
+    is_journaled: Arc<AtomicBool>,
 }
 
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
         let root: Arc<str> = format!("{prefix}/v1").into();
         let levels = (0..LEVELS).map(|level| format!("{root}/delay/{level:02}").into()).collect();
-        Self { root, default_exchange: "".into(), levels }
+        let journal = format!("{root}/journal").into();
+        Self { root, default_exchange: "".into(), levels, journal, is_journaled: Arc::default() }
     }
 
     /// The ready queue of a queue.
@@ -63,6 +71,27 @@ impl Names {
         format!("{}/dead", self.root)
     }
 
+    /// The stream of the journal, and the exchange through which messages come both there and to their queues.
+    pub(crate) fn journal(&self) -> &str {
+        &self.journal
+    }
+
+    /// Whether there is a journal, as far as is known on this connection.
+    pub(crate) fn is_journaled(&self) -> bool {
+        self.is_journaled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_journaled(&self, is_journaled: bool) {
+        self.is_journaled.store(is_journaled, Ordering::Release);
+    }
+
+    /// Names the messages that go through the journal, see [`CopyId`]. Nothing where there is none.
+    pub(crate) fn stamp(&self, messages: &mut [Outgoing]) {
+        if self.is_journaled() {
+            messages.iter_mut().filter(|message| message.exchange == self.journal).for_each(CopyId::stamp);
+        }
+    }
+
     /// The exchange through which a quorum queue sends what it gives up to the dead.
     pub(crate) fn dead_letters(&self) -> String {
         format!("{}/dead-letters", self.root)
@@ -89,20 +118,27 @@ impl Names {
             Path::Straight { .. } => None,
             Path::Levels { levels, .. } => levels.checked_ilog2().map(|level| (level, levels)),
         };
+        let is_journaled = self.is_journaled();
         let Some((level, levels)) = highest else {
-            return (Arc::clone(&self.default_exchange), self.ready(queue));
+            return if is_journaled {
+                (Arc::clone(&self.journal), word(queue))
+            } else {
+                (Arc::clone(&self.default_exchange), self.ready(queue))
+            };
         };
-        let exchange = usize::try_from(level).ok().and_then(|level| self.levels.get(level));
-        let exchange = exchange.unwrap_or(&self.default_exchange);
+        let exchange = usize::try_from(level).ok().and_then(|level| self.levels.get(level)).filter(|_| !is_journaled);
+        let exchange = exchange.unwrap_or(if is_journaled { &self.journal } else { &self.default_exchange });
         (Arc::clone(exchange), routing_key(levels, queue))
     }
 
-    /// The queue that a routing key of [`address`](Self::address) leads to.
-    pub(crate) fn queue_of_key(&self, key: &str) -> Option<QueueName> {
-        self.queue_of_ready(key).or_else(|| {
-            let (_bits, address) = key.rsplit_once('.')?;
-            QueueName::new(address.replace(DOT, ".")).ok()
-        })
+    /// The queue that a message is for, by its [`address`](Self::address).
+    pub(crate) fn queue_of(&self, exchange: &str, key: &str) -> Option<QueueName> {
+        if exchange.is_empty() {
+            return self.queue_of_ready(key);
+        }
+        // The last word, or the only one.
+        let address = key.rsplit_once('.').map_or(key, |(_bits, address)| address);
+        QueueName::new(address.replace(DOT, ".")).ok()
     }
 }
 
@@ -130,6 +166,18 @@ fn routing_key(levels: u32, queue: &QueueName) -> String {
 pub(super) fn pattern_of_level(level: u32, bit: char) -> String {
     let above = usize::try_from(LEVELS - 1 - level).unwrap_or(0);
     format!("{}{bit}.#", "*.".repeat(above))
+}
+
+/// What the exchange of the journal sends to the exchange of a level: all messages whose highest level it is. They have a word for
+/// each level below and one for their queue, other than the messages that are not delayed, which have just the one.
+pub(super) fn pattern_of_highest_level(level: u32) -> String {
+    let above = usize::try_from(LEVELS - 1 - level).unwrap_or(0);
+    format!("{}1.*.#", "0.".repeat(above))
+}
+
+/// What the exchange of the journal sends to a ready queue: what is not delayed.
+pub(super) fn key_of_queue(queue: &QueueName) -> String {
+    word(queue)
 }
 
 /// What the exchange of due jobs sends to a queue.
@@ -185,9 +233,24 @@ mod tests {
         let queue = QueueName::new("mail.high").unwrap();
         let straight = names.address(&queue, Path::Straight { hold: Duration::ZERO });
         assert_eq!(straight, ("".into(), "shop/v1/queue/mail.high".to_owned()));
-        assert_eq!(names.queue_of_key(&straight.1), Some(queue));
+        assert_eq!(names.queue_of(&straight.0, &straight.1), Some(queue));
         assert_eq!(names.level(7), "shop/v1/delay/07");
         assert_eq!(names.queue_of_ready("other/v1/queue/mail"), None);
+    }
+
+    #[test]
+    fn names_that_are_no_queues_of_jobs_are_not_taken_for_some_whatever_the_prefix() {
+        for prefix in ["goose", "shop.eu", "a.b.c"] {
+            let names = Names::new(prefix);
+            let mail = QueueName::new("mail.to").unwrap();
+            for name in [names.log(), names.dead(), names.unroutable(), names.lease(JobId::new(), 7)] {
+                assert_eq!(names.queue_of("", &name), None, "{name}");
+            }
+            for path in [Path::NOW, levels(5)] {
+                let (exchange, key) = names.address(&mail, path);
+                assert_eq!(names.queue_of(&exchange, &key), Some(mail.clone()), "{key}");
+            }
+        }
     }
 
     #[test]
@@ -210,10 +273,53 @@ mod tests {
         let names = Names::new("goose");
         for to in &queues {
             let (_, key) = names.address(to, levels(0b1011));
-            assert_eq!(names.queue_of_key(&key).as_ref(), Some(to));
+            assert_eq!(names.queue_of("x", &key).as_ref(), Some(to));
             let got: Vec<_> = queues.iter().filter(|queue| is_match(&pattern_of_queue(queue), &key)).collect();
             assert_eq!(got, [to]);
         }
+    }
+
+    #[test]
+    fn the_exchange_of_the_journal_leads_where_the_others_do() {
+        let names = Names::new("goose");
+        names.set_journaled(true);
+        let queues = ["a", "1", "0", "b.a", "1.1", "0.1"].map(|name| QueueName::new(name).unwrap());
+        for to in &queues {
+            for levels in [0, 1, 0b1011, 1 << 31, u32::MAX] {
+                let hold = Duration::ZERO;
+                let path = if levels == 0 { Path::NOW } else { Path::Levels { levels, hold, goes_on: false } };
+                let (exchange, key) = names.address(to, path);
+                assert_eq!((&*exchange, names.queue_of(&exchange, &key).as_ref()), ("goose/v1/journal", Some(to)));
+                let straight: Vec<_> = queues.iter().filter(|queue| is_match(&key_of_queue(queue), &key)).collect();
+                let through: Vec<_> =
+                    (0..LEVELS).filter(|level| is_match(&pattern_of_highest_level(*level), &key)).collect();
+                match levels.checked_ilog2() {
+                    None => assert_eq!((straight, through), (vec![to], vec![])),
+                    Some(highest) => assert_eq!((straight, through), (vec![], vec![highest])),
+                }
+            }
+        }
+        assert!(pattern_of_highest_level(0).len() <= 255);
+    }
+
+    #[test]
+    fn only_messages_of_the_journal_are_named_each_by_another_name() {
+        let names = Names::new("goose");
+        let message = |exchange: &str| Outgoing {
+            exchange: exchange.into(),
+            routing_key: "a".to_owned(),
+            message_id: "1".to_owned(),
+            priority: 0,
+            headers: Default::default(),
+            body: Arc::from(&b"x"[..]),
+        };
+        let mut messages = [message("goose/v1/journal"), message("goose/v1/journal"), message("")];
+        names.stamp(&mut messages);
+        assert!(messages.iter().all(|message| CopyId::of(message).is_none()));
+        names.set_journaled(true);
+        names.stamp(&mut messages);
+        let copies: Vec<_> = messages.iter().map(CopyId::of).collect();
+        assert!(copies[0].is_some() && copies[0] != copies[1] && copies[2].is_none(), "{copies:?}");
     }
 
     proptest! {

@@ -37,7 +37,8 @@ impl Stage {
     fn topology(&self, prefix: &str, queue_type: QueueType) -> Arc<Topology> {
         let options = self.options(prefix, queue_type);
         let stream = Table::from([("x-queue-type".to_owned(), Value::Text("stream".to_owned()))]);
-        Arc::new(Topology::new(self.link(&options), &options, stream))
+        let streams = Streams { dead: stream.clone(), journal: stream };
+        Arc::new(Topology::new(self.link(&options), &options, streams))
     }
 }
 
@@ -50,6 +51,7 @@ fn a_server() {
         everything_is_declared_once_by_many(&stage, prefix, queue_type);
         messages_arrive_at_their_time(&stage, prefix, queue_type);
         what_has_no_queue_is_kept(&stage, prefix, queue_type);
+        what_comes_back_together_is_declared_once(&stage, prefix, queue_type);
     }
     another_type_is_refused_and_other_arguments_are_not(&stage);
 }
@@ -135,6 +137,47 @@ fn what_has_no_queue_is_kept(stage: &Stage, prefix: &str, queue_type: QueueType)
         channel.limit_next_consumer(1).await.unwrap();
         let mut kept = channel.consume(&topology.names.unroutable(), "c", &Table::new()).await.unwrap();
         assert_eq!(kept.next().await.unwrap().message_id.as_deref(), Some("lost"));
+    });
+}
+
+/// Many messages came back: each brings its queue and the cascade back, and they do it together.
+fn what_comes_back_together_is_declared_once(stage: &Stage, prefix: &str, queue_type: QueueType) {
+    let topology = stage.topology(prefix, queue_type);
+    let queue = QueueName::new("gone").unwrap();
+    let (exchange, routing_key) =
+        topology.names.address(&queue, path(Duration::from_secs(9), Precision::Exact, Duration::ZERO));
+    stage.runtime.block_on(async {
+        topology.ensure_cascade().await.unwrap();
+        topology.ensure_queue(&queue).await.unwrap();
+        let once = || topology.known(|known| [&known.cascade, &known.queues[&queue].0].map(Arc::clone));
+        let before = once();
+        let message = Outgoing {
+            exchange,
+            routing_key,
+            message_id: "1".to_owned(),
+            priority: HIGH,
+            headers: Table::new(),
+            body: Arc::from(*b"x"),
+        };
+        let mut restored = Vec::new();
+        for _ in 0..100 {
+            restored.push(Box::pin(topology.restore(&message)));
+        }
+        let mut seen = Vec::new();
+        std::future::poll_fn(|context| {
+            for one in &mut restored {
+                assert!(one.as_mut().poll(context).is_pending(), "the server has to be asked");
+                seen.push(topology.known(|known| Arc::clone(&known.cascade)));
+            }
+            std::task::Poll::Ready(())
+        })
+        .await;
+        assert!(seen.iter().all(|once| Arc::ptr_eq(once, &seen[0])), "declared once for all");
+        for one in restored {
+            one.await.unwrap();
+        }
+        let after = once();
+        assert!(before.iter().zip(&after).all(|(before, after)| !Arc::ptr_eq(before, after)), "declared again");
     });
 }
 

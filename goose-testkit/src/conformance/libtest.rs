@@ -28,8 +28,14 @@ const THREADS: usize = 8;
 /// ```
 #[must_use]
 pub fn main(harnesses: impl IntoIterator<Item = Arc<dyn Harness>>) -> ExitCode {
+    main_with_threads(THREADS, harnesses)
+}
+
+/// The same with so many scenarios at a time, unless the command line says how many: for servers that are slow.
+#[must_use]
+pub fn main_with_threads(threads: usize, harnesses: impl IntoIterator<Item = Arc<dyn Harness>>) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(THREADS);
+    arguments.test_threads.get_or_insert(threads);
     libtest_mimic::run(&arguments, harnesses.into_iter().flat_map(|harness| trials(&harness)).collect()).exit_code()
 }
 

@@ -95,6 +95,23 @@ impl Place {
         files.iter().map(|file| with_links_resolved(file)).collect()
     }
 
+    pub(crate) fn is_on_a_server(&self) -> bool {
+        matches!(self.address, Address::Redis(_) | Address::Rmq(_))
+    }
+
+    /// What is on a server of yours after all jobs have ended.
+    pub(crate) fn what_stays(&self) -> Option<&'static str> {
+        match &self.address {
+            Address::Redis(_) => {
+                Some("of this run the server keeps only counts, in a few keys that begin with goose-quickstart")
+            }
+            Address::Rmq(_) => {
+                Some("of this run the server keeps only empty queues, whose names begin with goose-quickstart")
+            }
+            Address::Sqlite(_) => None,
+        }
+    }
+
     pub(crate) fn what_is_left(&self) -> String {
         match (&self.address, &self.temporary) {
             (Address::Redis(_) | Address::Rmq(_), _) => {

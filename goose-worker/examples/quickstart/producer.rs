@@ -36,6 +36,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         worker: WorkerProcess::start(&place)?,
         progress: Progress::new(),
         before: totals(&*broker).await?,
+        hopeless: Vec::new(),
         broker,
         place,
     };
@@ -45,6 +46,9 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     };
     run.progress.finish();
     let stopped = run.worker.stop();
+    if matches!(summary, Some(Ok(_))) && run.place.is_on_a_server() {
+        clear_up(&*run.broker, &run.hopeless).await?;
+    }
     run.broker.close().await?;
     let Some(summary) = summary.transpose()? else {
         eprintln!("quickstart: interrupted; {}", run.place.what_is_left());
@@ -52,6 +56,9 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     };
     stopped?;
     println!("{summary}");
+    if let Some(left) = run.place.what_stays() {
+        println!("{left}");
+    }
     Ok(if summary.all_accounted_for() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -64,6 +71,8 @@ struct Run {
     progress: Progress,
     /// The broker's sums before us: the queue may have been used before.
     before: Totals,
+    /// Jobs that are to die.
+    hopeless: Vec<JobId>,
 }
 
 impl Run {
@@ -97,7 +106,8 @@ impl Run {
         for _ in 0..FLAKY_JOBS {
             ids.push(self.client.job(Flaky).backoff(short.clone()).retries(5).enqueue().await?);
         }
-        ids.push(self.client.job(Hopeless).backoff(short).retries(2).enqueue().await?);
+        self.hopeless.push(self.client.job(Hopeless).backoff(short).retries(2).enqueue().await?);
+        ids.extend(&self.hopeless);
         self.progress.note(&format!(
             "{} files, one job each; and {FLAKY_JOBS} jobs that fail twice and 1 that always fails and dies, on purpose",
             ids.len() - FLAKY_JOBS - 1
@@ -152,6 +162,15 @@ impl Run {
         }
         Ok(ours)
     }
+}
+
+/// Removes the jobs that died, on purpose: on a server of yours each run would leave one more.
+async fn clear_up(broker: &dyn Broker, hopeless: &[JobId]) -> Result<()> {
+    let dead_jobs = require(broker, "dead jobs", broker.dead_jobs())?;
+    for id in hopeless {
+        dead_jobs.delete(*id).await?;
+    }
+    Ok(())
 }
 
 /// Half of the jobs are finished. Or, where there are few of them, all that is left are those that wait for a retry.

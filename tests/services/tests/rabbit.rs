@@ -170,6 +170,9 @@ fn alarms_and_connections_and_encryption() {
     rabbit.memory_alarm(true);
     assert!(rabbit.eval("rabbit_alarm:get_alarms()").contains("memory"));
     rabbit.memory_alarm(false);
+    rabbit.disk_alarm(true);
+    assert!(rabbit.eval("rabbit_alarm:get_alarms()").contains("disk"));
+    rabbit.disk_alarm(false);
 
     with_client(&rabbit, "Channel");
     goose_services::eventually("it is seen", || rabbit.connections() == 1);

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use goose_core::broker::Broker;
 use goose_core::broker::capability::{self, Capability};
 use goose_redis::RedisBroker;
-use goose_rmq::RmqBroker;
+use goose_rmq::{RmqBroker, RmqOptions};
 use goose_services::Fake;
 use goose_services::rabbit::FakeRabbit;
 use goose_sqlite::SqliteBroker;
@@ -22,34 +22,45 @@ async fn main() -> goose_core::Result<()> {
     let redis = RedisBroker::connect(&server.url()).await?;
     let rabbit = FakeRabbit::start();
     let rmq = RmqBroker::connect(&rabbit.url()).await?;
+    let journal = RmqOptions::new(rabbit.url()).journal(true).open().await?;
     let brokers: Vec<(Box<dyn Broker>, Vec<Skip>)> = vec![
         (Box::new(SqliteBroker::in_memory().await?), skips::sqlite()),
         (Box::new(redis), skips::redis()),
         (Box::new(rmq), skips::rmq()),
     ];
-    print!("{}", page(&brokers, &scenarios()));
+    let journal: (Box<dyn Broker>, Vec<Skip>) = (Box::new(journal), skips::rmq_with_journal());
+    print!("{}", page(&brokers, &journal, &scenarios()));
+    journal.0.close().await?;
     for (broker, _) in brokers {
         broker.close().await?;
     }
     Ok(())
 }
 
-fn page(brokers: &[(Box<dyn Broker>, Vec<Skip>)], scenarios: &[Scenario]) -> String {
+fn page(
+    brokers: &[(Box<dyn Broker>, Vec<Skip>)],
+    (journal, journal_skips): &(Box<dyn Broker>, Vec<Skip>),
+    scenarios: &[Scenario],
+) -> String {
     let mut text = String::from(INTRODUCTION);
     let names: Vec<&str> = brokers.iter().map(|(broker, _)| broker.name()).collect();
-    _ = writeln!(text, "| capability | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
+    let columns = names.len() + 1;
+    _ = writeln!(text, "| capability | {} | rmq with a journal |\n|---|{}", names.join(" | "), "---|".repeat(columns));
     for capability in capability::ALL {
         _ = write!(text, "| {} |", capability.name);
         for (broker, skips) in brokers {
             _ = write!(text, " {} |", cell(&capability, &**broker, scenarios, skips));
         }
-        text.push('\n');
+        _ = writeln!(text, " {} |", cell(&capability, &**journal, scenarios, journal_skips));
     }
     for (broker, skips) in brokers {
         text.push_str(&exceptions(broker.name(), &**broker, skips, scenarios));
         if broker.name() == "rmq" {
+            text.push_str(&exceptions("rmq with a journal", &**journal, journal_skips, scenarios));
             let before_4 = "rmq with quorum queues, before RabbitMQ 4.0";
             text.push_str(&exceptions(before_4, &**broker, &skips::rmq_quorum_before_4(), scenarios));
+            let moved = skips::rmq_quorum_with_journal_before_4();
+            text.push_str(&exceptions(&format!("{before_4}, with a journal"), &**journal, &moved, scenarios));
         }
     }
     for capability in capability::ALL {

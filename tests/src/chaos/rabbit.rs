@@ -69,20 +69,20 @@ async fn hurt_node(cluster: &mut RabbitCluster, step: Step) -> Result<&'static s
             // The others know its lists; it does not when it is to lead alone after the next fault.
             save_lists(&cluster.nodes[node]);
             cluster.nodes[node].restart();
-            "node killed"
+            "killed"
         }
         Fault::PauseServer(time) => {
             cluster.nodes[node].pause();
             tokio::time::sleep(time).await;
             cluster.nodes[node].resume();
-            "node paused"
+            "paused"
         }
         // They have no scripts.
         Fault::ForgetScripts => {
             cluster.cut_off(node);
             tokio::time::sleep(CUT_OFF).await;
             cluster.mend();
-            "node cut off"
+            "apart"
         }
         _ => {
             cluster.nodes.iter().for_each(Rabbit::close_connections);

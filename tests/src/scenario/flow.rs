@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use goose_core::broker::capability::require;
-use goose_rmq::QueueType;
 
 use crate::brokers::Kind;
 use crate::chaos::{Run, play};
@@ -61,10 +60,7 @@ pub async fn fifteen_graceful_stops(kind: Kind) -> Outcome {
     let broker = client.broker();
     ensure!(require(&**broker, "dead jobs", broker.dead_jobs())?.size().await? == 0, "a stop buried jobs");
     let totals = require(&**broker, "statistics", broker.statistics())?.totals().await?;
-    // A quorum queue may send a job behind its answer to a cancel, and counts it when that goes back unseen (decision 0022):
-    // now and then one at a stop, far from the limit.
-    let most = if kind == Kind::Rabbit(QueueType::Quorum) { 15 } else { 0 };
-    ensure!(totals.recovered <= most && totals.failed == 0, "{totals:?}");
+    ensure!(totals.recovered == 0 && totals.failed == 0, "{totals:?}");
     let findings = lab.judge().await?;
     ensure!(findings.is_clean() && findings.ran == JOBS && findings.doubled_by_fault == 0, "{findings}");
     Ok(Played::Done)

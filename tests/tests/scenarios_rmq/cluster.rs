@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use goose_core::broker::capability::require;
 use goose_core::{QueueName, Timestamp};
 use goose_services::rabbit::{Rabbit, RabbitBuilder, RabbitCluster};
+use goose_services::within;
 use goose_tests::Result;
 use goose_tests::child::Process;
 use goose_tests::chore::Task;
@@ -22,7 +23,7 @@ use crate::load::{Load, Size};
 const QUEUE: &str = "lab/v1/queue/default";
 
 /// So much that there is still some when a node has come back.
-const MUCH: Size = Size { backlog: 4_000, more: 6_000 };
+const MUCH: Size = Size { backlog: 6_000, nap: Duration::from_millis(100), more: 4_000, pause_ms: 40 };
 
 /// What a process has done when it cannot have had it before: far more than a worker receives at a time.
 const GOES_ON: usize = 100;
@@ -54,9 +55,10 @@ fn node_of(load: &mut Load, worker: usize) -> Result<usize> {
 pub(crate) async fn until_all_go_on(load: &mut Load, what: &str, from: Timestamp) -> Result<()> {
     let workers: HashSet<u32> = load.workers.iter().map(Process::pid).collect();
     until_they_go_on(load, &workers, what, from).await?;
-    load.lab.note_outage(what, from)
+    load.lab.note_outage("node", from)
 }
 
+/// Waits for these workers, and for the producer.
 async fn until_they_go_on(load: &mut Load, workers: &HashSet<u32>, what: &str, from: Timestamp) -> Result<()> {
     let all_go_on = |entries: &[Entry]| {
         let finished = |worker: &u32| {
@@ -67,7 +69,18 @@ async fn until_they_go_on(load: &mut Load, workers: &HashSet<u32>, what: &str, f
         let acknowledged = entries.iter().filter(|e| matches!(e, Entry::Acknowledged { at, .. } if *at > from));
         workers.iter().all(finished) && acknowledged.count() >= GOES_ON
     };
-    load.lab.until(PATIENCE, &format!("all to go on, {what}"), all_go_on).await?;
+    if let Err(error) = load.lab.until(PATIENCE, &format!("all to go on, {what}"), all_go_on).await {
+        let entries = load.lab.entries()?;
+        let last = |worker: &u32| {
+            let times = entries.iter().filter_map(|e| match e {
+                Entry::Finished { pid, at, .. } if pid == worker => Some(at.as_millis() - from.as_millis()),
+                _ => None,
+            });
+            (*worker, times.clone().filter(|time| *time > 0).count(), times.max())
+        };
+        let last: Vec<_> = workers.iter().map(last).collect();
+        return Err(format!("{error}; workers, what they finished after it, and when the last, in ms: {last:?}").into());
+    }
     let entries = load.lab.entries()?;
     let starts = entries.iter().filter_map(|e| if let Entry::Started { at, .. } = e { Some(*at) } else { None });
     let enqueues = entries.iter().filter_map(|e| if let Entry::Acknowledged { at, .. } = e { Some(*at) } else { None });
@@ -116,19 +129,24 @@ pub(crate) async fn all_nodes_killed() -> Outcome {
     load.loses_nothing().await
 }
 
-/// SIGSTOP of the node that a worker is connected to: longer than clients wait, and than nodes wait for each other.
+/// SIGSTOP of the node that a worker is connected to: longer than clients wait, and than nodes wait for each other. When it
+/// goes on, it finds the others at once, and so does not pause; it is in the cluster again when it is restarted.
 pub(crate) async fn a_node_paused() -> Outcome {
     let mut load = under_load(RabbitCluster::start(3)).await?;
     let node = node_of(&mut load, 0)?;
     let from = now();
     nodes(&mut load)?.nodes[node].pause();
     until_all_go_on(&mut load, "node paused", from).await?;
-    tokio::time::sleep(Duration::from_secs(15).saturating_sub(now().since(from))).await;
+    let others: Vec<usize> = (0..3).filter(|other| *other != node).collect();
+    let cluster = nodes(&mut load)?;
+    within(PATIENCE, "the others miss it", || others.iter().all(|other| !cluster.running(*other).contains(&node)));
     let from = now();
-    nodes(&mut load)?.nodes[node].resume();
-    nodes(&mut load)?.wait_until_whole();
-    // What it has to say to the others of the time before its pause does not matter any more.
-    load.lab.note_outage("node resumed", from)?;
+    cluster.nodes[node].resume();
+    within(PATIENCE, "it can be asked again", || cluster.nodes[node].try_eval("ok").is_ok());
+    cluster.nodes[node].restart();
+    cluster.wait_until_whole();
+    // Clients may have found it before its restart.
+    load.lab.note_outage("resumed", from)?;
     load.loses_nothing().await
 }
 
@@ -144,22 +162,32 @@ pub(crate) async fn a_node_cut_off() -> Outcome {
     load.loses_nothing().await
 }
 
-/// A node that is cut off and goes on for its clients, as it does by default: they get nothing done until it is back.
+/// A node that is cut off and goes on for its clients, as it does by default. Its workers get no jobs until it is back, those of
+/// other nodes work on. Producers give it up when it has confirmed nothing for as long as they wait.
 pub(crate) async fn a_node_cut_off_that_goes_on() -> Outcome {
     let settings = RabbitBuilder::default().config("cluster_partition_handling = ignore");
     let mut load = under_load(RabbitCluster::with(3, &settings)).await?;
     let node = node_of(&mut load, 0)?;
-    let from = now();
-    nodes(&mut load)?.cut_off(node);
     let mut others = HashSet::new();
-    for worker in 0..load.workers.len() {
-        if node_of(&mut load, worker)? != node {
-            others.insert(load.workers[worker].pid());
+    while others.is_empty() {
+        for worker in 1..load.workers.len() {
+            if node_of(&mut load, worker)? != node {
+                others.insert(load.workers[worker].pid());
+            }
+        }
+        if others.is_empty() {
+            load.add_worker().await?;
         }
     }
+    let from = now();
+    nodes(&mut load)?.cut_off(node);
     until_they_go_on(&mut load, &others, "node cut off that goes on", from).await?;
     nodes(&mut load)?.mend();
-    until_all_go_on(&mut load, "node cut off that goes on, mended", from).await?;
+    // There may be nothing left to do by now.
+    load.enqueue_more(2_000).await?;
+    let mended = now();
+    until_all_go_on(&mut load, "node cut off that goes on, mended", mended).await?;
+    load.lab.note_outage("apart", from)?;
     load.loses_nothing().await
 }
 
@@ -185,7 +213,7 @@ pub(crate) async fn the_writers_of_its_streams_killed() -> Outcome {
     eprintln!("writer of the log killed: a queue was resumed after {} ms", now().since(from).as_millis());
     load.until_finished(220).await?;
     eprintln!("writer of the log killed: all of its jobs had run after {} ms", now().since(from).as_millis());
-    load.lab.note_outage("writer killed", from)?;
+    load.lab.note_outage("killed", from)?;
     let early = |e: &&Entry| matches!(e, Entry::Started { at, .. } if *at > paused && *at < resumed);
     let early = load.lab.entries()?.iter().filter(early).count();
     ensure!(early == 0, "{early} jobs of a paused queue were started");
@@ -196,6 +224,7 @@ pub(crate) async fn the_writers_of_its_streams_killed() -> Outcome {
     let from = now();
     nodes(&mut load)?.nodes[writer].kill();
     load.enqueue(Task::Bury, 20).await?;
+    eprintln!("writer of the dead killed: jobs were enqueued after {} ms", now().since(from).as_millis());
     let end = Instant::now() + PATIENCE;
     let mut size = 0;
     while size < 40 {
@@ -203,7 +232,7 @@ pub(crate) async fn the_writers_of_its_streams_killed() -> Outcome {
         ensure!(Instant::now() < end, "there are {size} dead jobs, and not 40");
     }
     eprintln!("writer of the dead killed: all were buried after {} ms", now().since(from).as_millis());
-    load.lab.note_outage("writer killed", from)?;
+    load.lab.note_outage("killed", from)?;
     nodes(&mut load)?.nodes[writer].restart();
     nodes(&mut load)?.wait_until_whole();
     broker.close().await?;

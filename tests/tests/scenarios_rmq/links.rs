@@ -14,7 +14,7 @@ use crate::cluster::until_all_go_on;
 use crate::load::{Load, SOME, Size};
 
 /// Enough for several faults in a row.
-const MORE: Size = Size { backlog: 3_000, more: 9_000 };
+const MORE: Size = Size { backlog: 3_000, more: 9_000, ..SOME };
 
 async fn behind_a_link(kind: Kind, size: Size) -> Result<Load> {
     let mut load = Load::start_in(Lab::new(kind)?.behind_a_link(), size).await?;

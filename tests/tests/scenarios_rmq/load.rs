@@ -22,12 +22,18 @@ const HEARTBEAT: u64 = 2_000;
 pub(crate) struct Size {
     /// Those that are there before the producer begins.
     pub(crate) backlog: usize,
-    /// Those of the producer.
+    /// How long each of them takes.
+    pub(crate) nap: Duration,
+    /// Those of the producer, most of which take no time.
     pub(crate) more: usize,
+    /// How long it rests after each twenty, in ms.
+    pub(crate) pause_ms: u64,
 }
 
 /// Some seconds of work.
-pub(crate) const SOME: Size = Size { backlog: 1_500, more: 3_000 };
+pub(crate) const SOME: Size = Size { backlog: 1_500, nap: Duration::from_millis(30), more: 3_000, pause_ms: 10 };
+
+const NONE: Size = Size { backlog: 0, nap: Duration::ZERO, more: 0, pause_ms: 0 };
 
 /// Two workers, and perhaps a producer.
 pub(crate) struct Load {
@@ -45,9 +51,16 @@ impl Load {
 
     /// The same in a lab that is there.
     pub(crate) async fn idle_in(lab: Lab) -> Result<Self> {
-        let flags = [("concurrency", 25), ("lease-ms", HEARTBEAT)];
-        let workers = vec![lab.worker(&flags).await?, lab.worker(&flags).await?];
-        Ok(Self { lab, workers, producer: None, size: Size { backlog: 0, more: 0 } })
+        let mut load = Self { lab, workers: Vec::new(), producer: None, size: NONE };
+        load.add_worker().await?;
+        load.add_worker().await?;
+        Ok(load)
+    }
+
+    /// One more worker.
+    pub(crate) async fn add_worker(&mut self) -> Result<()> {
+        self.workers.push(self.lab.worker(&[("concurrency", 25), ("lease-ms", HEARTBEAT)]).await?);
+        Ok(())
     }
 
     /// Workers and a producer at work.
@@ -58,10 +71,10 @@ impl Load {
     /// The same in a lab that is there, with so many jobs.
     pub(crate) async fn start_in(lab: Lab, size: Size) -> Result<Self> {
         let mut load = Self { size, ..Self::idle_in(lab).await? };
-        load.enqueue(Task::Nap(Duration::from_millis(30)), size.backlog).await?;
-        let more = u64::try_from(size.more)?;
-        load.producer =
-            Some(load.lab.producer(&[("jobs", more), ("batch", 20), ("pause-ms", 10), ("lease-ms", HEARTBEAT)])?);
+        load.enqueue(Task::Nap(size.nap), size.backlog).await?;
+        let jobs = ("jobs", u64::try_from(size.more)?);
+        let flags = [jobs, ("batch", 20), ("pause-ms", size.pause_ms), ("lease-ms", HEARTBEAT)];
+        load.producer = Some(load.lab.producer(&flags)?);
         Ok(load)
     }
 
@@ -72,6 +85,12 @@ impl Load {
         self.lab.ledger()?.record_all(&acknowledged(ids.clone()))?;
         client.broker().close().await?;
         Ok(ids)
+    }
+
+    /// The same in the middle of the work, as a part of it.
+    pub(crate) async fn enqueue_more(&mut self, count: usize) -> Result<()> {
+        self.size.backlog += count;
+        self.enqueue(Task::Nap(self.size.nap), count).await.map(drop)
     }
 
     /// The server.

@@ -60,6 +60,8 @@ fn main() -> ExitCode {
         "quorum": leases::that_run_out_while_the_server_takes_nothing_in(QUORUM),
         "classic": server::out_of_memory(CLASSIC),
         "quorum": server::out_of_memory(QUORUM),
+        "classic": server::out_of_disk(CLASSIC),
+        "quorum": server::out_of_disk(QUORUM),
         "classic": server::its_queue_deleted(CLASSIC),
         "quorum": server::its_queue_deleted(QUORUM),
         "classic": poison::a_job_that_kills_its_workers_dies_and_the_others_live(CLASSIC),

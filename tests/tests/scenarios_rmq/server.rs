@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use goose_core::JobId;
+use goose_services::rabbit::Rabbit;
 use goose_tests::brokers::Kind;
 use goose_tests::chore::Task;
 use goose_tests::ensure;
@@ -42,20 +43,29 @@ pub(crate) async fn paused_for_longer_than_heartbeats(kind: Kind) -> Outcome {
 
 /// It takes in nothing more: producers wait, workers go on, and nothing runs twice.
 pub(crate) async fn out_of_memory(kind: Kind) -> Outcome {
+    alarm(kind, Rabbit::memory_alarm).await
+}
+
+/// The same.
+pub(crate) async fn out_of_disk(kind: Kind) -> Outcome {
+    alarm(kind, Rabbit::disk_alarm).await
+}
+
+async fn alarm(kind: Kind, set: fn(&Rabbit, bool)) -> Outcome {
     let mut load = Load::start(kind).await?;
     load.until_finished(300).await?;
-    load.rabbit()?.memory_alarm(true);
+    set(load.rabbit()?, true);
     let finished = load.finished()?;
     // There is a backlog.
     load.until_finished(finished + 500).await?;
-    load.rabbit()?.memory_alarm(false);
+    set(load.rabbit()?, false);
     load.loses_nothing().await
 }
 
 /// What was in it is gone. What comes afterwards runs.
 pub(crate) async fn its_queue_deleted(kind: Kind) -> Outcome {
     let mut load = Load::idle(kind).await?;
-    load.enqueue(Task::Nap(Duration::from_millis(30)), SOME.backlog).await?;
+    load.enqueue(Task::Nap(SOME.nap), SOME.backlog).await?;
     load.until_finished(300).await?;
     load.rabbit()?.delete_queue("lab/v1/queue/default");
     let later: HashSet<JobId> = load.enqueue(Task::Nothing, 300).await?.into_iter().collect();

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use lapin::Confirmation as LapinConfirmation;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     QueueDeleteOptions, QueuePurgeOptions,
 };
@@ -214,6 +214,14 @@ impl Channel for LapinChannel {
         Box::pin(async move {
             let acked = channel.basic_ack(delivery_tag, BasicAckOptions { multiple }).await;
             acked.map_err(|error| classify(error, "acknowledge"))
+        })
+    }
+
+    fn give_back(&self, delivery_tag: u64) -> BoxFuture<'static, Result<()>> {
+        let channel = Arc::clone(&self.lapin);
+        Box::pin(async move {
+            let nacked = channel.basic_nack(delivery_tag, BasicNackOptions { multiple: false, requeue: true }).await;
+            nacked.map_err(|error| classify(error, "give a message back"))
         })
     }
 

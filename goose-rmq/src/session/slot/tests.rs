@@ -39,12 +39,37 @@ fn only_a_full_consumer_is_in_doubt_after_acknowledgements_and_only_for_a_moment
     slot.arrived(1);
     slot.acknowledged(1, now);
     assert_eq!(slot.doubt(now), (Doubt::More, Some(now + GRACE)));
-    assert_eq!(slot.can_be_cancelled(now), Err(Some(now + GRACE)));
     assert_eq!(slot.doubt(now + GRACE), (Doubt::None, None));
-    assert_eq!(slot.can_be_cancelled(now + GRACE), Ok(()));
     slot.arrived(1);
     assert_eq!(slot.doubt(now), (Doubt::None, None), "it is full again");
-    assert_eq!(slot.can_be_cancelled(now), Ok(()));
+}
+
+#[test]
+fn a_consumer_is_not_cancelled_while_what_acknowledgements_made_room_for_is_on_its_way() {
+    let (start, millisecond) = (Instant::now(), Duration::from_millis(1));
+    let at = |n: u32| start + millisecond * n;
+    let mut slot = slot(start);
+    slot.consume(1, 3);
+    slot.is_proved(1);
+    assert_eq!(slot.can_be_cancelled(at(0)), Ok(()), "the server had nothing");
+    (0..3).for_each(|_| slot.arrived(1));
+    assert_eq!(slot.can_be_cancelled(at(0)), Ok(()), "it is full");
+    // They come more slowly than jobs end: it is never full again, and each is waited for.
+    slot.acknowledged(1, at(0));
+    slot.acknowledged(1, at(5));
+    assert_eq!(slot.can_be_cancelled(at(6)), Err(Some(at(0) + PATIENCE)));
+    slot.arrived(1);
+    slot.acknowledged(1, at(18));
+    assert_eq!(slot.can_be_cancelled(at(22)), Err(Some(at(5) + PATIENCE)));
+    slot.arrived(1);
+    slot.arrived(1);
+    assert_eq!(slot.can_be_cancelled(at(23)), Ok(()));
+    // It had no more.
+    slot.acknowledged(1, at(30));
+    assert_eq!(slot.can_be_cancelled(at(30)), Err(Some(at(30) + PATIENCE)));
+    assert_eq!(slot.can_be_cancelled(at(30) + PATIENCE), Ok(()));
+    slot.acknowledged(1, at(60));
+    assert_eq!(slot.can_be_cancelled(at(60)), Ok(()));
 }
 
 #[test]

@@ -92,9 +92,9 @@ impl RabbitCluster {
         self.each_link_of(node, |proxy| proxy.set(Mode::Swallow));
     }
 
-    /// Mends all links.
+    /// Mends all links that are damaged.
     pub fn mend(&self) {
-        for Link { proxy, .. } in &self.links {
+        for Link { proxy, .. } in self.links.iter().filter(|link| link.proxy.mode() != Mode::Pass) {
             // What was swallowed is missing in the connections that are left.
             proxy.reset();
             proxy.set(Mode::Pass);

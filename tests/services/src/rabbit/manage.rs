@@ -69,6 +69,15 @@ impl Rabbit {
         });
     }
 
+    /// Has it believe that its disk is full, or not any more: it takes in nothing then, either.
+    pub fn disk_alarm(&self, is_on: bool) {
+        let limit: u64 = if is_on { 1 << 60 } else { 1 };
+        self.eval(&format!("rabbit_disk_monitor:set_disk_free_limit({limit})"));
+        crate::eventually("the alarm is as it should be", || {
+            self.eval("rabbit_alarm:get_alarms()").contains("disk") == is_on
+        });
+    }
+
     /// Makes a virtual host, in which `guest` may do everything, and says where it is.
     #[must_use]
     pub fn add_vhost(&self, name: &str) -> String {
@@ -119,8 +128,8 @@ impl Rabbit {
     pub fn clients(&self) -> Vec<String> {
         let names = self.eval(
             "unicode:characters_to_binary([[Name, 10] || Connection <- rabbit_networking:local_connections(), \
-             Name <- [try rabbit_reader:info(Connection, [user_provided_name]) of [{_, Is}] -> Is catch _:_ -> none end], \
-             is_binary(Name)])",
+             {client_properties, Said} <- try rabbit_reader:info(Connection, [client_properties]) catch _:_ -> [] end, \
+             {<<\"connection_name\">>, _, Name} <- Said])",
         );
         names.lines().map(str::to_owned).collect()
     }
