@@ -193,20 +193,25 @@ pub fn judge(entries: &[Entry], left: &Leftovers) -> Findings {
     };
     let mut starts: Vec<_> = starts.into_iter().collect();
     starts.sort_unstable_by_key(|(of, _)| *of);
-    let mut copied = HashSet::new();
+    // How often what happened to a job explains one more message of it.
+    let mut copies: HashMap<JobId, usize> = HashMap::new();
     for ((id, attempt), mut starts) in starts {
         starts.sort_by_key(|start| start.at);
-        // A copy that is explained goes its own way, through all its attempts.
-        let is_copied = left.keeps_copies && copied.contains(&id);
+        let copies = copies.entry(id).or_default();
+        let mut of_copies = 0;
         // Each start but the last must have been cut short by a fault.
         for pair in starts.windows(2) {
             let [first, second] = pair else { continue };
             if hurt_since(first) {
                 findings.doubled_by_fault += 1;
-                copied.insert(id);
-            } else if is_copied || ran_into_outage(id, attempt, first) || may_be_copied(id, first, second) {
+                *copies += 1;
+            } else if ran_into_outage(id, attempt, first) || may_be_copied(id, first, second) {
                 findings.doubled_by_outage += 1;
-                copied.insert(id);
+                *copies += 1;
+            } else if left.keeps_copies && of_copies < *copies {
+                // A copy that is explained goes its own way, through all its attempts.
+                findings.doubled_by_outage += 1;
+                of_copies += 1;
             } else {
                 findings.doubled_without_fault.push(id);
             }

@@ -142,3 +142,17 @@ fn where_there_are_copies_an_outage_explains_those_of_what_was_in_doubt() {
     assert!(!is_explained(run_twice(25_000, 30_000, [0, 1], None, true)), "it was not there");
     assert!(!is_explained(run_twice(5_000, 9_000, [0, 1], None, true)), "the first had ended before");
 }
+
+#[test]
+fn a_kill_may_leave_one_copy_where_there_are_copies_and_no_more() {
+    let doubled = |starts: i64, keeps_copies| {
+        let id = JobId::new();
+        let mut entries = vec![started(id, 1, 1, 1_000), killed(1, 1_500)];
+        entries.extend((0..starts).map(|n| started(id, 2, 1, 3_000 + n)));
+        let findings = judge(&entries, &Leftovers { keeps_copies, ..Leftovers::default() });
+        (findings.doubled_by_fault, findings.doubled_by_outage, findings.doubled_without_fault.len())
+    };
+    assert_eq!(doubled(2, true), (1, 1, 0));
+    assert_eq!(doubled(2, false), (1, 0, 1));
+    assert_eq!(doubled(3, true), (1, 1, 1));
+}

@@ -7,7 +7,7 @@ use goose_tests::Result;
 use goose_tests::brokers::Kind;
 use goose_tests::ensure;
 use goose_tests::lab::{Lab, PATIENCE};
-use goose_tests::ledger::now;
+use goose_tests::ledger::{Entry, now};
 use goose_tests::scenario::{Outcome, Played};
 
 use crate::cluster::until_all_go_on;
@@ -19,6 +19,12 @@ const MORE: Size = Size { backlog: 3_000, more: 9_000, ..SOME };
 async fn behind_a_link(kind: Kind, size: Size) -> Result<Load> {
     let mut load = Load::start_in(Lab::new(kind)?.behind_a_link(), size).await?;
     load.until_finished(300).await?;
+    // Whoever is connecting in that moment waits longer than heartbeats do.
+    let of_producer = |entries: &[Entry]| {
+        let acknowledged = entries.iter().filter(|entry| matches!(entry, Entry::Acknowledged { .. })).count();
+        acknowledged > size.backlog
+    };
+    load.lab.until(PATIENCE, "the producer to be at work", of_producer).await?;
     Ok(load)
 }
 

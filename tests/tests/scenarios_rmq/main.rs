@@ -5,6 +5,7 @@
 //! hurt.
 
 mod cluster;
+mod leases;
 mod links;
 mod load;
 mod server;
@@ -51,6 +52,12 @@ fn main() -> ExitCode {
         "quorum": links::without_answers(QUORUM),
         "classic": links::slow(CLASSIC),
         "quorum": links::slow(QUORUM),
+        "classic": leases::whose_worker_is_killed_again_and_again(CLASSIC),
+        "quorum": leases::whose_worker_is_killed_again_and_again(QUORUM),
+        "classic": leases::being_made_when_the_worker_is_killed(CLASSIC),
+        "quorum": leases::being_made_when_the_worker_is_killed(QUORUM),
+        "classic": leases::that_run_out_while_the_server_takes_nothing_in(CLASSIC),
+        "quorum": leases::that_run_out_while_the_server_takes_nothing_in(QUORUM),
         "classic": server::out_of_memory(CLASSIC),
         "quorum": server::out_of_memory(QUORUM),
         "classic": server::out_of_disk(CLASSIC),
