@@ -47,13 +47,13 @@ pub(crate) struct Calls<'a> {
 #[derive(Debug)]
 struct Pace {
     at_most: usize,
-    /// An answer is quick when it comes within this.
-    quick: Duration,
+    /// How long a call may take. An answer is quick when it comes within a quarter of that.
+    limit: Duration,
 }
 
 impl Pace {
     fn new(limit: Duration) -> Self {
-        Self { at_most: MOST, quick: limit / 4 }
+        Self { at_most: MOST, limit }
     }
 
     /// Several calls at once would take each other's share of the link.
@@ -61,9 +61,10 @@ impl Pace {
         self.at_most < MOST
     }
 
-    fn timed_out(&mut self, want: usize) {
+    /// Nobody knows what came of a call. That it broke early says nothing of the link's pace.
+    fn failed(&mut self, want: usize, after: Duration) {
         let fewer = (want / 2).max(1);
-        if fewer < self.at_most {
+        if fewer < self.at_most && after >= self.limit * 3 / 4 {
             self.at_most = fewer;
             tracing::warn!(
                 asked_for = want,
@@ -74,7 +75,7 @@ impl Pace {
     }
 
     fn answered(&mut self, want: usize, brought: usize, after: Duration) {
-        if self.is_slow() && brought > 0 && brought >= want && after <= self.quick {
+        if self.is_slow() && brought > 0 && brought >= want && after <= self.limit / 4 {
             self.at_most = (self.at_most * 2).min(MOST);
         }
     }
@@ -137,10 +138,34 @@ impl<'a> Calls<'a> {
         let brought = answer.as_ref().map_or(0, |found| found.deliveries.len());
         match &answer {
             Ok(_) => self.pace.answered(want, brought, after),
-            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => self.pace.timed_out(want),
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => self.pace.failed(want, after),
             Err(_) => {}
         }
         self.is_flowing = want > 0 && brought >= want;
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_are_asked_for_after_a_time_out_and_more_after_quick_answers() {
+        let (limit, mut pace) = (Duration::from_secs(10), Pace::new(Duration::from_secs(10)));
+        pace.failed(25, limit / 2);
+        assert!(!pace.is_slow(), "a broken connection is no slow one");
+        for fewer in [12, 6, 3, 1, 1] {
+            pace.failed((fewer * 2).max(2), limit);
+            assert_eq!((pace.at_most, pace.is_slow()), (fewer, true));
+        }
+        pace.answered(1, 1, limit / 2);
+        pace.answered(1, 0, Duration::ZERO);
+        assert_eq!(pace.at_most, 1, "an answer that took long, and an empty one, say nothing");
+        for more in [2, 4, 8, 16, 32, 64, 128, MOST, MOST] {
+            pace.answered(pace.at_most, pace.at_most, limit / 8);
+            assert_eq!(pace.at_most, more);
+        }
+        assert!(!pace.is_slow());
     }
 }

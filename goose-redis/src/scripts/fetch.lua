@@ -39,7 +39,7 @@ local out, got = { now, '', lost }, 0
 
 -- Of several jobs of which each may have killed two workers, one call claims one; the others come back later, one after
 -- another. However long nobody was there to claim them, they do not die together.
-local suspected, kept_before = false, 0
+local suspected = false
 local function keep_apart(members, crashes)
   local passed, kept, later = {}, {}, {}
   for i = 1, #members do
@@ -48,8 +48,7 @@ local function keep_apart(members, crashes)
     else kept[#kept + 1] = members[i] end
   end
   local apart = math.floor(math.min(tonumber(ARGV[3]) / 2, 60000 / math.max(#kept, 1)))
-  for i = 1, #kept do later[#later + 1] = now + apart * (kept_before + i); later[#later + 1] = kept[i] end
-  kept_before = kept_before + #kept
+  for i = 1, #kept do later[#later + 1] = now + apart * i; later[#later + 1] = kept[i] end
   return passed, later
 end
 
@@ -107,6 +106,8 @@ local function take(q, n)
       end
     end
     first[q] = tonumber(call('ZRANGE', S, 0, 0, 'WITHSCORES')[2])
+    -- One piece of suspects a call, however many there are.
+    if #later > 0 then break end
   end
   -- Where nothing but leftovers of little volume are met, more entries are read at a time than are wanted.
   local reach = 1
