@@ -138,6 +138,33 @@ async fn leftovers_are_passed_over_in_parts_and_many_at_a_time() {
     assert_eq!(broker.check_consistency().await.unwrap(), Vec::<String>::new());
 }
 
+/// One of them is claimed, some are put off for a minute at most, and the rest is for the next calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_does_not_put_off_all_of_many_suspects() {
+    const SUSPECTS: usize = 200;
+    let server = Server::start();
+    let broker = RedisOptions::new(server.url()).lease(Duration::from_secs(600)).open().await.unwrap();
+    let suspects = (0..SUSPECTS).map(|_| {
+        let mut job = job("q");
+        job.schedule = Schedule::In(Duration::from_millis(1));
+        job
+    });
+    broker.enqueue(suspects.collect()).await.unwrap();
+    let accuse = "for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do redis.call('HSET', KEYS[2], id, 2) end \
+                  local t = redis.call('TIME') return t[1] * 1000";
+    let accused = server.ask(&["EVAL", accuse, "2", "goose:{q}:jobs", "goose:{q}:recoveries"]);
+    let start: i64 = accused.parse().unwrap();
+    let until = |end: i64| {
+        let count = server.ask(&["ZCOUNT", "goose:{q}:scheduled", "-inf", &end.to_string()]);
+        count.parse::<usize>().unwrap()
+    };
+    eventually("all are due", || until(start + 60_000) == SUSPECTS);
+    let consumer = consume(&broker, &["q"]).await;
+    assert_eq!(fetch(&*consumer, 250).await.len(), 1);
+    assert_eq!(until(start + 75_000), SUSPECTS - 1, "none waits for longer than a minute");
+    assert!(until(start + 2_000) >= SUSPECTS / 2, "most are for other calls");
+}
+
 /// A marker that comes while all hands are full is answered once. And a queue that has less than its part is not asked again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_of_several_queues_of_a_cluster_asks_no_more_than_it_must() {
