@@ -51,7 +51,7 @@ impl Actor {
             }
         }
         if is_mute && self.limits.is_cluster {
-            self.leave();
+            self.leave("confirms nothing");
         }
         while let Some(request) = self.queue.front() {
             if self.patience(request) > now {
@@ -76,8 +76,8 @@ impl Actor {
 
     /// A node that is cut off from the others, or has not understood who leads a queue, may go on without ever confirming
     /// anything. Another one may know better.
-    fn leave(&self) {
-        tracing::warn!("the server confirms nothing; will connect to another one");
+    pub(super) fn leave(&self, what_it_does: &str) {
+        tracing::warn!("the server {what_it_does}; will connect to another one");
         let (link, epoch) = (Arc::clone(&self.link), self.connection);
         tokio::spawn(async move { link.leave(epoch).await });
     }

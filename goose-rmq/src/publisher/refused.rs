@@ -25,11 +25,27 @@ pub(super) struct Refused {
     /// How long a queue may refuse everything before that is told; `None` where a refusal has no other cause than the queue.
     limit: Option<Duration>,
     /// Since when each queue, or exchange of the cascade, refuses everything.
-    since: HashMap<String, Instant>,
+    since: HashMap<String, Since>,
     waiting: Vec<Request>,
     /// When they are sent again.
     again_at: Option<Instant>,
     pause: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Since {
+    began: Instant,
+    /// Another node was asked meanwhile.
+    has_left: bool,
+}
+
+/// What a refusal is taken for.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    Final,
+    Passing,
+    /// Of this node, perhaps.
+    OfNode,
 }
 
 impl Refused {
@@ -45,10 +61,18 @@ impl Refused {
         self.again_at
     }
 
-    /// Whether a refusal of this message is to be believed.
-    fn is_final(&mut self, message: &Outgoing, now: Instant) -> bool {
-        let since = *self.since.entry(place(message).to_owned()).or_insert(now);
-        self.limit.is_none_or(|limit| now >= since + limit)
+    /// What a refusal of this message is taken for.
+    fn judge(&mut self, message: &Outgoing, now: Instant) -> Refusal {
+        let Some(limit) = self.limit else { return Refusal::Final };
+        let since = self.since.entry(place(message).to_owned()).or_insert(Since { began: now, has_left: false });
+        let passed = now.saturating_duration_since(since.began);
+        if passed >= limit {
+            Refusal::Final
+        } else if passed >= limit / 2 && !std::mem::replace(&mut since.has_left, true) {
+            Refusal::OfNode
+        } else {
+            Refusal::Passing
+        }
     }
 }
 
@@ -64,8 +88,10 @@ impl Actor {
     pub(super) fn nacked(&mut self, mut request: Request) {
         self.pace.nacked();
         let now = Instant::now();
-        if self.refused.limit.is_none() || self.refused.is_final(&request.message, now) {
-            return self.fail(request, PublishError::Nacked);
+        match self.refused.judge(&request.message, now) {
+            Refusal::Final => return self.fail(request, PublishError::Nacked),
+            Refusal::OfNode if self.limits.is_cluster => self.leave("refuses what others may take"),
+            Refusal::OfNode | Refusal::Passing => {}
         }
         request.sent = false;
         let Refused { waiting, again_at, pause, .. } = &mut self.refused;

@@ -58,17 +58,20 @@ pub(crate) async fn until_all_go_on(load: &mut Load, what: &str, from: Timestamp
     load.lab.note_outage("node", from)
 }
 
+/// Whether each of these workers has gone on, and somebody's enqueuing.
+fn go_on(entries: &[Entry], workers: &HashSet<u32>, from: Timestamp) -> bool {
+    let finished = |worker: &u32| {
+        let ours =
+            entries.iter().filter(|e| matches!(e, Entry::Finished { pid, at, .. } if pid == worker && *at > from));
+        ours.count() >= GOES_ON
+    };
+    let acknowledged = entries.iter().filter(|e| matches!(e, Entry::Acknowledged { at, .. } if *at > from));
+    workers.iter().all(finished) && acknowledged.count() >= GOES_ON
+}
+
 /// Waits for these workers, and for the producer.
 async fn until_they_go_on(load: &mut Load, workers: &HashSet<u32>, what: &str, from: Timestamp) -> Result<()> {
-    let all_go_on = |entries: &[Entry]| {
-        let finished = |worker: &u32| {
-            let ours =
-                entries.iter().filter(|e| matches!(e, Entry::Finished { pid, at, .. } if pid == worker && *at > from));
-            ours.count() >= GOES_ON
-        };
-        let acknowledged = entries.iter().filter(|e| matches!(e, Entry::Acknowledged { at, .. } if *at > from));
-        workers.iter().all(finished) && acknowledged.count() >= GOES_ON
-    };
+    let all_go_on = |entries: &[Entry]| go_on(entries, workers, from);
     if let Err(error) = load.lab.until(PATIENCE, &format!("all to go on, {what}"), all_go_on).await {
         let entries = load.lab.entries()?;
         let last = |worker: &u32| {
@@ -183,9 +186,13 @@ pub(crate) async fn a_node_cut_off_that_goes_on() -> Outcome {
     nodes(&mut load)?.cut_off(node);
     until_they_go_on(&mut load, &others, "node cut off that goes on", from).await?;
     nodes(&mut load)?.mend();
-    // There may be nothing left to do by now.
-    load.enqueue_more(2_000).await?;
     let mended = now();
+    // There may be nothing left to do by now, and the others are quick.
+    let all = load.workers.iter().map(Process::pid).collect();
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end && !go_on(load.lab.entries()?, &all, mended) {
+        load.enqueue_more(400).await?;
+    }
     until_all_go_on(&mut load, "node cut off that goes on, mended", mended).await?;
     load.lab.note_outage("apart", from)?;
     load.loses_nothing().await

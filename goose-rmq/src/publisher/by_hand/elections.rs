@@ -53,6 +53,7 @@ fn a_quorum_queue_that_goes_on_refusing_is_believed_and_a_classic_one_at_once() 
     };
     assert!(matches!(word, Err(PublishError::Nacked)), "{word:?}");
     assert!(began.elapsed() >= Duration::from_millis(500) && channel >= 3, "{channel} attempts");
+    assert_eq!(stage.server.goodbyes(), 1, "another node was asked, once");
     // It is known to refuse everything: the next one is told at once.
     let next = stage.publish(&["b"]);
     stage.server.sent(channel - 1, 2);

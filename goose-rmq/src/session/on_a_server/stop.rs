@@ -1,8 +1,22 @@
 //! Stops of sessions while the server takes nothing in.
 
+use std::sync::Arc;
+use std::task::{Context, Wake};
+
 use goose_core::broker::Broker;
+use tokio::sync::Notify;
 
 use super::*;
+
+/// A waker that says so, and polls nothing.
+#[derive(Default)]
+struct Told(Notify);
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
 
 async fn what_runs_is_still_settled(rabbit: &Rabbit, queue_type: QueueType) {
     let broker = open(rabbit, |options| {
@@ -23,8 +37,12 @@ async fn what_runs_is_still_settled(rabbit: &Rabbit, queue_type: QueueType) {
     });
     let mut blocked = broker.inner.links.publish.blocked();
     in_time("blocked", blocked.wait_for(Option::is_some)).await.unwrap();
-    // Room for all of them, of which two are taken.
-    assert!(tokio::time::timeout(Duration::ZERO, consumer.fetch(8)).await.is_err());
+    // Room for all of them, of which two are taken: a fetch that is given up when it could have them.
+    let told = Arc::new(Told::default());
+    let mut all = consumer.fetch(8);
+    assert!(all.as_mut().poll(&mut Context::from_waker(&Arc::clone(&told).into())).is_pending());
+    in_time("jobs", told.0.notified()).await;
+    drop(all);
     let taken = take(&*consumer, 2).await;
     let stopped = in_time("a stop", consumer.stop()).await;
     let held = consumer.holds(&taken[0].receipt) && consumer.holds(&taken[1].receipt);
