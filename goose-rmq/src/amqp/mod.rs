@@ -20,6 +20,8 @@ use std::task::{Context, Poll};
 
 use goose_core::{BoxFuture, Result};
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod lapin;
 pub(crate) mod link;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Jobs that wait in queues: as far as RabbitMQ lets anybody know of them, and with a journal all of it.
 
 use goose_core::broker::capability::{EnqueuedJobs, JobFilter, Page, Paged};
-use goose_core::{BoxFuture, Clock, Job, JobId, QueueName, Result, SystemClock};
+use goose_core::{BoxFuture, Job, JobId, QueueName, Result};
 
 use super::{Powers, cannot_look};
 use crate::log;
@@ -90,17 +90,10 @@ impl EnqueuedJobs for Powers {
 
     fn purge<'a>(&'a self, queue: &'a QueueName) -> BoxFuture<'a, Result<u64>> {
         let queue = queue.clone();
-        Box::pin(self.run(|powers| async move {
-            let name = powers.topology.names.ready(&queue);
-            if !powers.journal.is_there().await? {
-                return Ok(powers.purge(&name).await?.unwrap_or(0));
-            }
-            let up_to = powers.journal.end().await?;
-            let unmet = powers.log.unmet(Some(&queue));
-            let purged = powers.purge(&name).await?.unwrap_or(0);
-            powers.log.purged(Some(&queue)).await?;
-            powers.journal.is_gone(Some(queue), up_to, SystemClock.now().as_millis()).await?;
-            Ok(purged.saturating_sub(unmet))
-        }))
+        Box::pin(
+            self.run(
+                |powers| async move { powers.purge_all(Some(&queue), [powers.topology.names.ready(&queue)]).await },
+            ),
+        )
     }
 }

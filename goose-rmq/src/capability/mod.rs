@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goose_core::{Error, ErrorKind, Result};
+use goose_core::{Clock, Error, ErrorKind, QueueName, Result, SystemClock};
 
 use crate::amqp::{Channel, QueueState};
 use crate::dead::Dead;
@@ -68,6 +68,23 @@ impl Powers {
             let _ = channel.close().await;
         }
         Ok(state.map(|state| state.ready))
+    }
+
+    /// Removes what is ready in these queues of the server: those of one queue of jobs, or of all that wait for their time. Says
+    /// how many jobs that were.
+    async fn purge_all(&self, queue: Option<&QueueName>, names: impl IntoIterator<Item = String>) -> Result<u64> {
+        let is_journaled = self.journal.is_there().await?;
+        let up_to = if is_journaled { self.journal.end().await? } else { 0 };
+        let unmet = self.log.unmet(queue);
+        let mut purged = 0;
+        for name in names {
+            purged += self.purge(&name).await?.unwrap_or(0);
+        }
+        if is_journaled {
+            self.log.purged(queue).await?;
+            self.journal.is_gone(queue.cloned(), up_to, SystemClock.now().as_millis()).await?;
+        }
+        Ok(purged.saturating_sub(unmet))
     }
 
     /// Removes what is ready in a queue of the server. None if there is no such queue.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use goose_core::broker::capability::{JobFilter, Page, Paged, ScheduledJob, ScheduledJobs};
-use goose_core::{BoxFuture, Clock, JobId, Result, SystemClock};
+use goose_core::{BoxFuture, JobId, Result};
 
 use super::{Powers, inspect};
 use crate::amqp::Channel;
@@ -105,19 +105,9 @@ impl ScheduledJobs for Powers {
 
     fn purge(&self) -> BoxFuture<'_, Result<u64>> {
         Box::pin(self.run(|powers| async move {
-            let is_journaled = powers.journal.is_there().await?;
-            let up_to = if is_journaled { powers.journal.end().await? } else { 0 };
-            let unmet = powers.log.unmet(None);
-            let mut purged = 0;
             // From the longest delays down, so that none gets away to a level that has been purged.
-            for level in (0..LEVELS).rev() {
-                purged += powers.purge(&powers.topology.names.level(level)).await?.unwrap_or(0);
-            }
-            if is_journaled {
-                powers.log.purged(None).await?;
-                powers.journal.is_gone(None, up_to, SystemClock.now().as_millis()).await?;
-            }
-            Ok(purged.saturating_sub(unmet))
+            let names = &powers.topology.names;
+            powers.purge_all(None, (0..LEVELS).rev().map(|level| names.level(level))).await
         }))
     }
 }

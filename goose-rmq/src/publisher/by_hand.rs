@@ -9,8 +9,8 @@ use goose_services::eventually;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use super::fake::{FakeChannel, Server, Shared};
 use super::*;
+use crate::amqp::fake::{FakeChannel, Server, Shared};
 use crate::amqp::{Confirmation, Connect, Role, Table};
 use crate::runtime::Runtime;
 

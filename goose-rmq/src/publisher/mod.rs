@@ -4,13 +4,12 @@
 //! when two tasks publish on one channel. Messages for the same queue take the same channel, so that they keep their
 //! order. `flights` are the messages under way, `pace` says how many they may be, `places` keeps a queue that says nothing from
 //! holding up the others, `patience` (timeouts) says how long each waits, `refused` when a refusal is believed, `verdict` what
-//! the end of a channel means for each; `retired` are channels that others have taken the place of; `request` is a message with those who wait for the word on it.
+//! the end of a channel means for each; `retired` are channels that others have taken the place of; `request` is a message
+//! with those who wait for the word on it.
 
 mod actor;
 #[cfg(test)]
 mod by_hand;
-#[cfg(test)]
-mod fake;
 mod flights;
 #[cfg(test)]
 mod on_a_server;

@@ -11,8 +11,7 @@ use super::intake::Source;
 use super::lease::Terms;
 use super::receipt::Seal;
 use super::state::{Standing, State};
-use super::test_channel::TestChannel;
-use crate::amqp::Channel;
+use crate::amqp::fake::FakeChannel;
 use crate::message::{Message, Rank, Ticket};
 use crate::options::QueueType;
 
@@ -21,7 +20,7 @@ pub(super) const TERMS: Terms = Terms { after: Duration::from_secs(80), length: 
 
 pub(super) struct Bench {
     pub(super) state: State,
-    pub(super) channel: Arc<TestChannel>,
+    pub(super) channel: Arc<FakeChannel>,
     pub(super) seal: Seal,
     pub(super) now: Instant,
     pub(super) tags: u64,
@@ -29,7 +28,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(set: QueueSet) -> Self {
-        let (now, channel) = (Instant::now(), Arc::new(TestChannel::default()));
+        let (now, channel) = (Instant::now(), Arc::new(FakeChannel::default()));
         let mut state = State::new(
             &ConsumerOptions::new(set, 5),
             QueueType::Classic,
@@ -37,7 +36,7 @@ impl Bench {
             watch::Sender::new(0).subscribe(),
             now,
         );
-        state.begin(Arc::clone(&channel) as Arc<dyn Channel>, now);
+        state.begin(Arc::new(Arc::clone(&channel)), now);
         Self { state, channel, seal: Seal::new(), now, tags: 0 }
     }
 

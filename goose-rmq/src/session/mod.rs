@@ -47,8 +47,6 @@ mod slot;
 mod state;
 mod surroundings;
 mod task;
-#[cfg(test)]
-mod test_channel;
 mod window;
 mod wires;
 

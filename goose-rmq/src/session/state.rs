@@ -296,8 +296,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::super::bench::{Bench, HEARTBEAT};
-    use super::super::test_channel::TestChannel;
     use super::*;
+    use crate::amqp::fake::FakeChannel;
 
     #[test]
     fn a_job_is_held_from_its_fetch_to_its_acknowledgement() {
@@ -329,7 +329,7 @@ mod tests {
         bench.channel.end();
         assert!(!bench.standing(&taken[0]), "the channel is over, whoever has noticed");
         bench.state.lose(bench.now);
-        bench.state.begin(Arc::new(TestChannel::default()), bench.now);
+        bench.state.begin(Arc::new(Arc::new(FakeChannel::default())), bench.now);
         bench.arrive(0, 1, Duration::ZERO);
         bench.tags = 0;
         bench.arrive(0, 1, Duration::ZERO);

@@ -1,4 +1,5 @@
-//! A server that is played by the test: it says the word on each message, when and how the test wants.
+//! A server that is played by the test: it says the word on each message, when and how the test wants, and writes down
+//! what is acknowledged. For tests of what is sent, and when; it delivers nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +8,7 @@ use goose_core::{BoxFuture, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::amqp::{
+use super::{
     Channel, Confirmation, Connect, Connection, ConnectionEvent, Deliveries, ExchangeKind, Lifetime, Outgoing,
     QueueState, Role, Table,
 };
@@ -16,39 +17,41 @@ type Word = Result<Confirmation>;
 
 /// What all channels of the server share.
 #[derive(Debug, Default)]
-pub(super) struct Server {
+pub(crate) struct Server {
     channels: Mutex<Vec<Arc<FakeChannel>>>,
     goodbyes: AtomicUsize,
 }
 
 /// One channel as the server sees it.
 #[derive(Debug, Default)]
-pub(super) struct FakeChannel {
+pub(crate) struct FakeChannel {
     /// Every id that was sent, in order.
     sent: Mutex<Vec<String>>,
     waiting: Mutex<Vec<(String, oneshot::Sender<Word>)>>,
     /// Words that the library has read and has not told yet.
     landing: Mutex<Vec<(String, Word)>>,
+    acks: Mutex<Vec<(u64, bool)>>,
+    given_back: Mutex<Vec<u64>>,
     is_over: AtomicBool,
 }
 
 impl Server {
     /// The channels that were opened so far.
-    pub(super) fn channels(&self) -> usize {
+    pub(crate) fn channels(&self) -> usize {
         self.channels.lock().len()
     }
 
     /// Connections that were closed in good order.
-    pub(super) fn goodbyes(&self) -> usize {
+    pub(crate) fn goodbyes(&self) -> usize {
         self.goodbyes.load(Ordering::Acquire)
     }
 
-    pub(super) fn channel(&self, index: usize) -> Arc<FakeChannel> {
+    pub(crate) fn channel(&self, index: usize) -> Arc<FakeChannel> {
         Arc::clone(&self.channels.lock()[index])
     }
 
     /// Waits until a channel has been sent so many messages in all, and says which.
-    pub(super) fn sent(&self, channel: usize, messages: usize) -> Vec<String> {
+    pub(crate) fn sent(&self, channel: usize, messages: usize) -> Vec<String> {
         let enough = || self.channels() > channel && self.channel(channel).sent.lock().len() >= messages;
         goose_services::eventually("so many messages are sent", enough);
         self.channel(channel).sent.lock().clone()
@@ -57,7 +60,7 @@ impl Server {
 
 impl FakeChannel {
     /// Says the word on a message.
-    pub(super) fn say(&self, id: &str, word: Word) {
+    pub(crate) fn say(&self, id: &str, word: Word) {
         let mut waiting = self.waiting.lock();
         let index = waiting.iter().position(|(other, _)| other == id).unwrap();
         let (_, sender) = waiting.remove(index);
@@ -65,33 +68,43 @@ impl FakeChannel {
         let _ = sender.send(word);
     }
 
-    pub(super) fn ack(&self, id: &str) {
+    pub(crate) fn ack(&self, id: &str) {
         self.say(id, Ok(Confirmation::Acked { returned: None }));
     }
 
-    pub(super) fn nack(&self, id: &str) {
+    pub(crate) fn nack(&self, id: &str) {
         self.say(id, Ok(Confirmation::Nacked { returned: None }));
     }
 
     /// This word is there, but told a moment later than those that follow it.
-    pub(super) fn say_late(&self, id: &str, word: Word) {
+    pub(crate) fn say_late(&self, id: &str, word: Word) {
         self.landing.lock().push((id.to_owned(), word));
     }
 
+    /// What was acknowledged since the last call.
+    pub(crate) fn acks(&self) -> Vec<(u64, bool)> {
+        std::mem::take(&mut self.acks.lock())
+    }
+
+    /// What was given back since the last call.
+    pub(crate) fn given_back(&self) -> Vec<u64> {
+        std::mem::take(&mut self.given_back.lock())
+    }
+
     /// How many wait for a word.
-    pub(super) fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.waiting.lock().len()
     }
 
     /// Ends it, and forgets what is under way: no word will come.
-    pub(super) fn end_in_silence(&self) {
+    pub(crate) fn end_in_silence(&self) {
         self.is_over.store(true, Ordering::Release);
         // The test says no more, and the senders must not be dropped: that would be a word.
         std::mem::forget(std::mem::take(&mut *self.waiting.lock()));
     }
 
     /// Ends it as a broken connection does.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
         for (_, sender) in self.waiting.lock().drain(..) {
             let _ = sender.send(Err(Error::new(ErrorKind::OutcomeUnknown, "the connection broke")));
@@ -101,7 +114,7 @@ impl FakeChannel {
 
 /// Where connections lead.
 #[derive(Debug)]
-pub(super) struct Shared(pub(super) Arc<Server>);
+pub(crate) struct Shared(pub(crate) Arc<Server>);
 
 impl Connect for Shared {
     fn connect(&self, _: Role) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
@@ -114,7 +127,7 @@ impl Connection for Shared {
     fn open_channel(&self) -> BoxFuture<'_, Result<Arc<dyn Channel>>> {
         let channel = Arc::new(FakeChannel::default());
         self.0.channels.lock().push(Arc::clone(&channel));
-        Box::pin(async { Ok(Arc::new(Handle(channel)) as Arc<dyn Channel>) })
+        Box::pin(async { Ok(Arc::new(channel) as Arc<dyn Channel>) })
     }
 
     fn next_event(&self) -> BoxFuture<'_, ConnectionEvent> {
@@ -129,17 +142,13 @@ impl Connection for Shared {
     fn cut(&self) {}
 }
 
-/// A channel as the publisher has it.
-#[derive(Debug)]
-struct Handle(Arc<FakeChannel>);
-
 fn no<T: Send + 'static>() -> BoxFuture<'static, Result<T>> {
-    Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "a publisher has no need of it")) })
+    Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "this server only takes in")) })
 }
 
-impl Channel for Handle {
+impl Channel for Arc<FakeChannel> {
     fn publish<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'static, Word> {
-        let (channel, id) = (Arc::clone(&self.0), message.message_id.clone());
+        let (channel, id) = (Self::clone(self), message.message_id.clone());
         Box::pin(async move {
             if channel.is_over.load(Ordering::Acquire) {
                 return Err(Error::new(ErrorKind::Unavailable, "the channel was closed; nothing was sent"));
@@ -152,9 +161,9 @@ impl Channel for Handle {
     }
 
     fn let_confirms_land(&self) {
-        let landing = std::mem::take(&mut *self.0.landing.lock());
+        let landing = std::mem::take(&mut *self.landing.lock());
         for (id, word) in landing {
-            self.0.say(&id, word);
+            self.say(&id, word);
         }
     }
 
@@ -163,11 +172,11 @@ impl Channel for Handle {
     }
 
     fn is_open(&self) -> bool {
-        !self.0.is_over.load(Ordering::Acquire)
+        !self.is_over.load(Ordering::Acquire)
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
-        self.0.end();
+        self.end();
         Box::pin(async { Ok(()) })
     }
 
@@ -211,12 +220,14 @@ impl Channel for Handle {
         no()
     }
 
-    fn ack(&self, _: u64, _: bool) -> BoxFuture<'static, Result<()>> {
-        no()
+    fn ack(&self, delivery_tag: u64, multiple: bool) -> BoxFuture<'static, Result<()>> {
+        self.acks.lock().push((delivery_tag, multiple));
+        Box::pin(async { Ok(()) })
     }
 
-    fn give_back(&self, _: u64) -> BoxFuture<'static, Result<()>> {
-        no()
+    fn give_back(&self, delivery_tag: u64) -> BoxFuture<'static, Result<()>> {
+        self.given_back.lock().push(delivery_tag);
+        Box::pin(async { Ok(()) })
     }
 
     fn round_trip(&self) -> BoxFuture<'_, Result<()>> {
